@@ -1,0 +1,1 @@
+"""One loop each, no decisions: everything that does things."""

@@ -1,0 +1,1 @@
+"""The machine, and who owns it: everything that decides."""

@@ -1,0 +1,328 @@
+"""The books of a worker: its tasks, and the indices that make every decision cheap.
+
+The ledger knows who stands where; it never decides. `transitions` moves tasks between its
+indices, `policies` reads them. Everything here is derived from the tasks and can be rebuilt from
+them (`snapshot` does), except the counters that number ages and attempts.
+
+Heaps are lazy: who leaves stays behind as a stale entry, recognised by its age and place when it
+comes to the top, and swept out when stale entries outnumber the others. So no operation looks at
+all tasks or all peers, and no index outgrows what it indexes.
+"""
+
+from collections.abc import Mapping
+from heapq import heapify, heappop, heappush
+from typing import TypeAlias
+
+import msgspec
+
+from trouper.runtime.task import Place, Task
+from trouper.wire.vocabulary import Key, Peer, Priority
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much may be fetched at once, and how long to wait before asking again."""
+
+    incoming_count: int = 10
+    """Gathers in flight, once they carry `incoming_throttle_nbytes`."""
+    incoming_throttle_nbytes: int = 10_000_000
+    incoming_nbytes: int | None = None
+    """Bytes in flight; None for no limit."""
+    message_nbytes: int | None = 50_000_000
+    """Bytes asked of a peer in one message; None for no limit."""
+    retry_busy_delay_s: float = 0.15
+    find_missing_delay_s: float = 1.0
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What a machine is told once, at its start."""
+
+    slots: dict[str, int] = msgspec.field(default_factory=lambda: {"thread": 1})
+    """How many tasks may run at once, by executor."""
+    resources: dict[str, float] = {}
+    """Named capacities that tasks may take a part of."""
+    address: Peer = ""
+    """Where peers find this worker: never a holder to fetch from."""
+    limits: Limits = Limits()
+
+
+Requirement: TypeAlias = tuple[str, tuple[str, ...]]
+"""The executor and the names of the resources that a task takes."""
+
+
+class ReadyQueue:
+    """Tasks that wait for the same kind of slot and the same resources, best first."""
+
+    def __init__(self, requirement: Requirement) -> None:
+        self.executor, self.resource_names = requirement
+        self.live = 0
+        self._heap: list[tuple[Priority, int, Task]] = []
+
+    def push(self, task: Task) -> None:
+        """Add a task whose place is READY. Among equal priorities the youngest goes first."""
+        self.live += 1
+        heappush(self._heap, (task.priority, -task.age, task))
+
+    def discard(self) -> None:
+        """Count one task out whose place is READY no more."""
+        self.live -= 1
+        if len(self._heap) > 2 * self.live + 16:
+            self._heap = [entry for entry in self._heap if _is_ready(entry)]
+            heapify(self._heap)
+
+    def head(self) -> tuple[Priority, int, Task] | None:
+        """The best task with its rank, or None."""
+        heap = self._heap
+        while heap:
+            if _is_ready(heap[0]):
+                return heap[0]
+            heappop(heap)
+        return None
+
+    def pop(self) -> None:
+        """Take the head out."""
+        heappop(self._heap)
+        self.live -= 1
+
+
+def _is_ready(entry: tuple[Priority, int, Task]) -> bool:
+    task = entry[2]
+    return task.place is Place.READY and -task.age == entry[1]
+
+
+Rank: TypeAlias = tuple[Priority, bool, int, Peer]
+"""Order of peers to gather from: best task, own host before others, most tasks, address."""
+
+
+class PeerEntry:
+    """What is known of a peer, and which of its values are to be fetched."""
+
+    def __init__(self, address: Peer, remote: bool) -> None:
+        self.address = address
+        self.remote = remote
+        self.attempt = 0
+        """The gather in flight from it; 0 if none. One at a time."""
+        self.busy_attempt = 0
+        """The timer that runs because it was busy; 0 if none."""
+        self.held: dict[Task, None] = {}
+        self.wanted_count = 0
+        self._wanted: list[tuple[Priority, int, Task]] = []
+
+    @property
+    def available(self) -> bool:
+        """Whether it can be asked for something that is wanted."""
+        return bool(self.wanted_count) and not self.attempt and not self.busy_attempt
+
+    def want(self, task: Task) -> None:
+        """Add a task whose place is WANTED and that this peer holds."""
+        self.wanted_count += 1
+        heappush(self._wanted, (task.priority, task.age, task))
+
+    def unwant(self) -> None:
+        """Count one task out that is wanted from this peer no more."""
+        self.wanted_count -= 1
+        if len(self._wanted) > 2 * self.wanted_count + 16:
+            self._wanted = [entry for entry in self._wanted if self._is_wanted(entry)]
+            heapify(self._wanted)
+
+    def best(self) -> Task | None:
+        """The task to fetch first, or None."""
+        wanted = self._wanted
+        while wanted:
+            if self._is_wanted(wanted[0]):
+                return wanted[0][2]
+            heappop(wanted)
+        return None
+
+    def rank(self) -> Rank | None:
+        """Its place among the peers to gather from; None if it cannot be asked."""
+        if not self.available:
+            return None
+        best = self.best()
+        assert best is not None
+        return (best.priority, self.remote, -self.wanted_count, self.address)
+
+    def _is_wanted(self, entry: tuple[Priority, int, Task]) -> bool:
+        _, age, task = entry
+        return task.place is Place.WANTED and task.age == age and task in self.held
+
+
+class Flight(msgspec.Struct, gc=False):
+    """A gather that has not ended."""
+
+    peer: Peer
+    keys: tuple[Key, ...]
+    nbytes: int
+
+
+class Ledger:
+    """All that a machine holds. See the module's text."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.paused = False
+        self.tasks: dict[Key, Task] = {}
+        self.last_age = 0
+        self.last_attempt = 0
+        self.unsettled: list[Task] = []
+        """Tasks whose claims, activity or result have changed: `transitions.settle_all`."""
+
+        self.queues: dict[Requirement, ReadyQueue] = {}
+        self.ready_count = 0
+        """Tasks in all queues."""
+        self.slots_free = dict(config.slots)
+        self.resources_free = dict(config.resources)
+
+        self.peers: dict[Peer, PeerEntry] = {}
+        self.flights: dict[int, Flight] = {}
+        self.missing: dict[Task, None] = {}
+        self.missing_attempt = 0
+        """The timer that runs while keys are missing; 0 if none."""
+        self.incoming_nbytes = 0
+        self.nbytes = 0
+        """Bytes in memory."""
+        self._host = _host(config.address)
+        self.offers: list[Rank] = []
+        """A lazy heap. Invariant: each peer that is available has its present rank in it."""
+
+    def next_attempt(self) -> int:
+        """A new number for an attempt or timer; positive, counting up."""
+        self.last_attempt += 1
+        return self.last_attempt
+
+    def next_age(self) -> int:
+        """A new age for a task; positive, counting up."""
+        self.last_age += 1
+        return self.last_age
+
+    def ensure(self, key: Key) -> Task:
+        """The task with this key, created if unknown."""
+        task = self.tasks.get(key)
+        if task is None:
+            task = self.tasks[key] = Task(key, self.next_age())
+        return task
+
+    # Ready tasks
+
+    def enqueue(self, task: Task) -> None:
+        """Index a task whose place has become READY."""
+        requirement = _requirement(task)
+        queue = self.queues.get(requirement)
+        if queue is None:
+            queue = self.queues[requirement] = ReadyQueue(requirement)
+        queue.push(task)
+        self.ready_count += 1
+
+    def dequeue(self, task: Task) -> None:
+        """Take a task out whose place was READY and that does not start."""
+        self.queues[_requirement(task)].discard()
+        self.ready_count -= 1
+
+    def start_head(self, queue: ReadyQueue) -> None:
+        """Take the head of a queue out, because it starts."""
+        queue.pop()
+        self.ready_count -= 1
+
+    def take(self, executor: str, resources: tuple[tuple[str, float], ...]) -> None:
+        """Occupy a slot and resources."""
+        self.slots_free[executor] -= 1
+        for name, amount in resources:
+            self.resources_free[name] -= amount
+
+    def give_back(
+        self, executor: str, resources: tuple[tuple[str, float], ...], *, seceded: bool
+    ) -> None:
+        """The opposite of `take`; the slot is already back if the attempt has seceded."""
+        if not seceded:
+            self.slots_free[executor] += 1
+        for name, amount in resources:
+            self.resources_free[name] += amount
+
+    # Peers
+
+    def peer(self, address: Peer) -> PeerEntry:
+        """What is known of a peer, created if unknown."""
+        entry = self.peers.get(address)
+        if entry is None:
+            remote = _host(address) != self._host
+            entry = self.peers[address] = PeerEntry(address, remote)
+        return entry
+
+    def set_holders(self, task: Task, holders: Mapping[Peer, object] | tuple[Peer, ...]) -> None:
+        """Replace the peers that are said to hold a task's value; this worker is never one."""
+        old = task.holders or {}
+        new = dict.fromkeys(peer for peer in holders if peer != self.config.address)
+        wanted = task.place is Place.WANTED
+        for address in old.keys() - new.keys():
+            self._lose(task, address, wanted=wanted)
+        task.holders = new or None
+        for address in new.keys() - old.keys():
+            entry = self.peer(address)
+            entry.held[task] = None
+            if wanted:
+                entry.want(task)
+                self.offer(entry)
+
+    def remove_holder(self, task: Task, address: Peer) -> None:
+        """One peer does not hold a task's value after all."""
+        if task.holders and address in task.holders:
+            del task.holders[address]
+            task.holders = task.holders or None
+            self._lose(task, address, wanted=task.place is Place.WANTED)
+
+    def _lose(self, task: Task, address: Peer, *, wanted: bool) -> None:
+        entry = self.peers[address]
+        del entry.held[task]
+        if wanted:
+            entry.unwant()
+            self.offer(entry)
+        self.forget_peer_if_idle(entry)
+
+    def forget_peer_if_idle(self, entry: PeerEntry) -> None:
+        """Keep no book on a peer that holds nothing and owes nothing."""
+        if not entry.held and not entry.attempt and not entry.busy_attempt:
+            self.peers.pop(entry.address, None)
+
+    def want(self, task: Task) -> None:
+        """Index a task whose place has become WANTED."""
+        for address in task.holders or ():
+            entry = self.peers[address]
+            entry.want(task)
+            self.offer(entry)
+
+    def unwant(self, task: Task) -> None:
+        """Take a task out whose place was WANTED."""
+        for address in task.holders or ():
+            entry = self.peers[address]
+            entry.unwant()
+            self.offer(entry)
+
+    def offer(self, entry: PeerEntry) -> None:
+        """Put a peer's present rank among the offers, after anything that may have changed it."""
+        rank = entry.rank()
+        if rank is not None:
+            heappush(self.offers, rank)
+        if len(self.offers) > 4 * len(self.peers) + 64:
+            ranks = (peer.rank() for peer in self.peers.values())
+            self.offers = [rank for rank in ranks if rank is not None]
+            heapify(self.offers)
+
+    def best_offer(self) -> PeerEntry | None:
+        """The peer to gather from first, or None."""
+        while self.offers:
+            rank = self.offers[0]
+            entry = self.peers.get(rank[3])
+            if entry is not None and entry.rank() == rank:
+                return entry
+            heappop(self.offers)
+        return None
+
+
+def _requirement(task: Task) -> Requirement:
+    if not task.resources:
+        return (task.executor, ())
+    return (task.executor, tuple(name for name, _ in task.resources))
+
+
+def _host(address: Peer) -> str:
+    """``tcp://10.0.0.1:80`` to ``10.0.0.1``."""
+    return address.rpartition("://")[2].rpartition(":")[0]

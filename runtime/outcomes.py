@@ -1,0 +1,183 @@
+"""Stimuli from actors: how what the machine asked for has ended.
+
+One function per stimulus, of the shape ``(ledger, stimulus, out)``: it finds the task whose
+attempt this is and lets `transitions.conclude` judge the outcome. A stimulus of an attempt that
+is not the current one is stale: what it brought is dropped, and nothing else changes.
+"""
+
+from trouper.runtime.errors import StimulusError
+from trouper.runtime.ledger import Ledger
+from trouper.runtime.requests import lose_peer
+from trouper.runtime.task import Executing, Goal, Result, Task
+from trouper.runtime.transitions import Outcome, conclude
+from trouper.wire import stimuli
+from trouper.wire.instructions import (
+    DropData,
+    FindMissingLater,
+    Instruction,
+    LongRunning,
+    RequestRefreshWhoHas,
+    RetryBusyWorkerLater,
+)
+from trouper.wire.vocabulary import Key, Peer
+
+
+def current(ledger: Ledger, key: Key, attempt: int) -> Task | None:
+    """The task that this attempt executes; None if the stimulus is stale."""
+    task = ledger.tasks.get(key)
+    if task is not None:
+        activity = task.activity
+        if isinstance(activity, Executing) and activity.attempt == attempt:
+            return task
+    if attempt > ledger.last_attempt:
+        raise StimulusError(
+            f"attempt {attempt} of task {key!r} was never begun: the last of this worker is "
+            f"{ledger.last_attempt}, and the task is {task.phase if task else 'unknown'}"
+        )
+    return None
+
+
+def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instruction]) -> None:
+    """An attempt has brought a value."""
+    task = current(ledger, ev.key, ev.attempt)
+    if task is None:
+        out.append(DropData(ev.key, ev.attempt))
+        return
+    conclude(ledger, task, Outcome.COMPUTED, ev.attempt, ev.nbytes, ev.type_name, out)
+
+
+def execute_failure(ledger: Ledger, ev: stimuli.ExecuteFailure, out: list[Instruction]) -> None:
+    """An attempt has brought an exception."""
+    task = current(ledger, ev.key, ev.attempt)
+    if task is None:
+        out.append(DropData(ev.key, ev.attempt))
+        return
+    conclude(ledger, task, Outcome.FAILED, ev.attempt, 0, ev.type_name, out)
+
+
+def execute_reschedule(
+    ledger: Ledger, ev: stimuli.ExecuteReschedule, out: list[Instruction]
+) -> None:
+    """The task wants to run elsewhere."""
+    task = current(ledger, ev.key, ev.attempt)
+    if task is not None:
+        conclude(ledger, task, Outcome.RESCHEDULED, ev.attempt, 0, "", out)
+
+
+def execute_cancelled(ledger: Ledger, ev: stimuli.ExecuteCancelled, out: list[Instruction]) -> None:
+    """An attempt was cancelled before it could bring anything."""
+    task = current(ledger, ev.key, ev.attempt)
+    if task is not None:
+        conclude(ledger, task, Outcome.CANCELLED, ev.attempt, 0, "", out)
+
+
+def secede(ledger: Ledger, ev: stimuli.Secede, out: list[Instruction]) -> None:
+    """An attempt gives its slot back and goes on."""
+    task = current(ledger, ev.key, ev.attempt)
+    if task is None:
+        return
+    activity = task.activity
+    assert isinstance(activity, Executing)
+    if activity.seceded:
+        return
+    activity.seceded = True
+    ledger.slots_free[activity.executor] += 1
+    if task.goal is Goal.COMPUTE and task.result is Result.NOTHING:
+        out.append(LongRunning(ev.key, task.run_id, ev.compute_duration_s))
+
+
+# Gathers
+
+
+def land(ledger: Ledger, peer: Peer, attempt: int) -> list[Task] | None:
+    """A flight has ended: the tasks it was to fetch, by age; None if the stimulus is stale."""
+    flight = ledger.flights.get(attempt)
+    if flight is None or flight.peer != peer:
+        if attempt > ledger.last_attempt:
+            raise StimulusError(f"gather {attempt} from {peer} was never begun")
+        return None
+    del ledger.flights[attempt]
+    ledger.incoming_nbytes -= flight.nbytes
+    entry = ledger.peers[peer]
+    entry.attempt = 0
+    ledger.offer(entry)
+    ledger.forget_peer_if_idle(entry)
+    return sorted([ledger.tasks[key] for key in flight.keys], key=lambda task: task.age)
+
+
+def gather_success(ledger: Ledger, ev: stimuli.GatherSuccess, out: list[Instruction]) -> None:
+    """A peer has sent what it holds of what was asked for."""
+    tasks = land(ledger, ev.peer, ev.attempt) or []
+    asked = {task.key for task in tasks}
+    for key in ev.data:
+        if key not in asked:
+            out.append(DropData(key, ev.attempt))
+    for task in tasks:
+        if task.key in ev.data:
+            nbytes, type_name = ev.data[task.key]
+            conclude(ledger, task, Outcome.FETCHED, ev.attempt, nbytes, type_name, out)
+        else:
+            ledger.remove_holder(task, ev.peer)
+            conclude(ledger, task, Outcome.NOT_FETCHED, ev.attempt, 0, "", out)
+
+
+def gather_busy(ledger: Ledger, ev: stimuli.GatherBusy, out: list[Instruction]) -> None:
+    """A peer is busy: leave it alone for a while; the scheduler may know of others."""
+    tasks = land(ledger, ev.peer, ev.attempt)
+    if tasks is None:
+        return
+    entry = ledger.peer(ev.peer)
+    entry.busy_attempt = ledger.next_attempt()
+    delay_s = ledger.config.limits.retry_busy_delay_s
+    out.append(RetryBusyWorkerLater(ev.peer, entry.busy_attempt, delay_s))
+    only_busy: list[Key] = []
+    for task in tasks:
+        if all(ledger.peers[peer].busy_attempt for peer in task.holders or ()):
+            only_busy.append(task.key)
+        conclude(ledger, task, Outcome.NOT_FETCHED, ev.attempt, 0, "", out)
+    if only_busy:
+        out.append(RequestRefreshWhoHas(tuple(only_busy)))
+    ledger.forget_peer_if_idle(entry)
+
+
+def gather_network_failure(
+    ledger: Ledger, ev: stimuli.GatherNetworkFailure, out: list[Instruction]
+) -> None:
+    """A peer is lost, with all that it held."""
+    tasks = land(ledger, ev.peer, ev.attempt)
+    if tasks is None:
+        return
+    lose_peer(ledger, ev.peer)
+    for task in tasks:
+        conclude(ledger, task, Outcome.NOT_FETCHED, ev.attempt, 0, "", out)
+
+
+def gather_failure(ledger: Ledger, ev: stimuli.GatherFailure, out: list[Instruction]) -> None:
+    """What a peer has sent cannot be read."""
+    for task in land(ledger, ev.peer, ev.attempt) or []:
+        conclude(ledger, task, Outcome.UNREADABLE, ev.attempt, 0, ev.type_name, out)
+
+
+# Timers
+
+
+def retry_busy_worker(ledger: Ledger, ev: stimuli.RetryBusyWorker, out: list[Instruction]) -> None:
+    """A busy peer may be asked again."""
+    entry = ledger.peers.get(ev.peer)
+    if entry is not None and entry.busy_attempt == ev.attempt:
+        entry.busy_attempt = 0
+        ledger.offer(entry)
+        ledger.forget_peer_if_idle(entry)
+
+
+def find_missing(ledger: Ledger, ev: stimuli.FindMissing, out: list[Instruction]) -> None:
+    """Ask the scheduler who holds what is missing, and again later if it still is."""
+    if ledger.missing_attempt != ev.attempt:
+        return
+    ledger.missing_attempt = 0
+    if not ledger.missing:
+        return
+    missing = sorted(ledger.missing, key=lambda task: task.age)
+    out.append(RequestRefreshWhoHas(tuple(task.key for task in missing)))
+    ledger.missing_attempt = ledger.next_attempt()
+    out.append(FindMissingLater(ledger.missing_attempt, ledger.config.limits.find_missing_delay_s))

@@ -1,0 +1,263 @@
+"""Stimuli from outside: what is asked of the worker, and what it is told about its peers.
+
+One function per stimulus, of the shape ``(ledger, stimulus, out)``: it checks, asks the table
+`transitions.REQUESTS` what the request does to each task, applies it and settles.
+"""
+
+from math import isfinite
+
+from trouper.runtime.errors import StimulusError
+from trouper.runtime.ledger import Ledger
+from trouper.runtime.task import Executing, Goal, Result, Task
+from trouper.runtime.transitions import (
+    Do,
+    Request,
+    Verdict,
+    answer,
+    clear_result,
+    fail,
+    forget_spec,
+    keep,
+    leave,
+    link,
+    settle_all,
+)
+from trouper.wire import stimuli
+from trouper.wire.instructions import (
+    AddKeys,
+    DropData,
+    DropSpec,
+    Instruction,
+    LongRunning,
+    Reply,
+    StealResponse,
+    TaskFinished,
+)
+from trouper.wire.vocabulary import Peer
+
+REPLICA_PRIORITY = (1,)
+"""Copies come after ordinary computations, whose priorities begin with 0 or less."""
+
+
+def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]) -> None:
+    """Claim a task to be computed, link its inputs, and queue it."""
+    check_compute_task(ledger, ev)
+    task = ledger.tasks.get(ev.key)
+    if task is None:
+        task = ledger.tasks[ev.key] = Task(ev.key, ledger.next_age())
+    elif answer(Request.COMPUTE, task) is Do.FINISHED:
+        task.hold = True
+        out.append(DropSpec(ev.key, ev.spec_id))
+        out.append(TaskFinished(ev.key, ev.run_id, task.entry, task.nbytes, task.type_name))
+        return
+    elif task.spec_id == ev.spec_id:  # to be computed from this very spec already
+        task.claim = Goal.COMPUTE
+        task.run_id = ev.run_id
+        return
+    else:
+        clear_result(ledger, task, out)
+        leave(ledger, task)
+        forget_spec(ledger, task, out)
+        task.age = ledger.next_age()
+        activity = task.activity
+        if isinstance(activity, Executing) and activity.spec_id == ev.spec_id and activity.seceded:
+            out.append(LongRunning(ev.key, ev.run_id, None))  # nobody wanted to know at the time
+    task.claim = Goal.COMPUTE
+    task.run_id = ev.run_id
+    task.spec_id = ev.spec_id
+    task.priority = ev.priority
+    task.executor = ev.executor
+    task.resources = ()
+    if ev.resources:
+        task.resources = tuple([(n, float(ev.resources[n])) for n in sorted(ev.resources)])
+    if ev.local or ev.who_has:
+        link_inputs(ledger, task, ev)
+        for dependency in task.local:
+            if dependency.result is Result.FAILED:
+                fail(ledger, task, 0, out, via=dependency, cancelled=dependency.cancelled)
+                break
+    ledger.unsettled.append(task)
+    ledger.unsettled += task.remote  # they may have found a holder
+    settle_all(ledger, out)
+
+
+def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
+    """Refuse what no correct sender can ask for, before anything changes."""
+    if ev.executor not in ledger.slots_free:
+        known = ", ".join(sorted(ledger.slots_free))
+        raise StimulusError(f"task {ev.key!r} wants the executor {ev.executor!r}; there is {known}")
+    if ev.spec_id <= 0:
+        raise StimulusError(f"task {ev.key!r} has the spec_id {ev.spec_id}; it has to be positive")
+    for number in ev.priority:
+        if number != number:  # not a number: it would upset every order
+            raise StimulusError(f"task {ev.key!r} has the priority {ev.priority!r}")
+    for name, amount in ev.resources.items():
+        if not (isfinite(amount) and amount > 0):
+            raise StimulusError(
+                f"task {ev.key!r} asks for {amount!r} of the resource {name!r}; "
+                "an amount is a positive, finite number"
+            )
+    if ev.local or ev.who_has:
+        check_inputs(ledger, ev)
+
+
+def check_inputs(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
+    """Refuse inputs that could never arrive."""
+    if ev.key in ev.local or ev.key in ev.who_has:
+        raise StimulusError(f"task {ev.key!r} cannot have itself as an input")
+    for key in ev.local:
+        dependency = ledger.tasks.get(key)
+        if dependency is None or not (
+            dependency.spec_id or dependency.result is not Result.NOTHING
+        ):
+            raise StimulusError(
+                f"task {ev.key!r} has the local input {key!r}, which this worker neither "
+                "holds nor computes; submit it first, or name who holds it"
+            )
+        if key in ev.who_has:
+            raise StimulusError(f"task {ev.key!r} names its input {key!r} twice")
+
+
+def link_inputs(ledger: Ledger, task: Task, ev: stimuli.ComputeTask) -> None:
+    """Find or create the inputs of a task, and link them."""
+    local = tuple([ledger.tasks[key] for key in dict.fromkeys(ev.local)])
+    remote: list[Task] = []
+    for key, holders in ev.who_has.items():
+        dependency = ledger.ensure(key)
+        dependency.priority = dependency.priority or ev.priority
+        if dependency.result is not Result.IN_MEMORY:
+            dependency.nbytes = ev.nbytes.get(key, dependency.nbytes)
+        ledger.set_holders(dependency, holders)
+        remote.append(dependency)
+    link(task, local, tuple(remote))
+
+
+def free_keys(ledger: Ledger, ev: stimuli.FreeKeys, out: list[Instruction]) -> None:
+    """End the scheduler's claims and holds."""
+    for key in ev.keys:
+        task = ledger.tasks.get(key)
+        if task is not None and answer(Request.FREE, task) is Do.WITHDRAW:
+            withdraw(ledger, task)
+    settle_all(ledger, out)
+
+
+def withdraw(ledger: Ledger, task: Task) -> None:
+    """The scheduler wants nothing of a task any more."""
+    task.claim = Goal.NONE
+    task.hold = False
+    ledger.unsettled.append(task)
+
+
+def cancel_task(ledger: Ledger, ev: stimuli.CancelTask, out: list[Instruction]) -> None:
+    """Fail a task as cancelled, and all that depend on it here."""
+    task = ledger.tasks.get(ev.key)
+    if task is not None and answer(Request.CANCEL, task) is Do.FAIL:
+        fail(ledger, task, 0, out, cancelled=True)
+        settle_all(ledger, out)
+
+
+def cancel_compute(ledger: Ledger, ev: stimuli.CancelCompute, out: list[Instruction]) -> None:
+    """Give a task up unless it has begun."""
+    task = ledger.tasks.get(ev.key)
+    if task is not None and answer(Request.STEAL, task) is Do.WITHDRAW:
+        withdraw(ledger, task)
+        settle_all(ledger, out)
+
+
+def steal_request(ledger: Ledger, ev: stimuli.StealRequest, out: list[Instruction]) -> None:
+    """Give a task up unless it has begun, and say which."""
+    task = ledger.tasks.get(ev.key)
+    out.append(StealResponse(ev.key, task.phase if task else None, ev.stimulus_id))
+    if task is not None and answer(Request.STEAL, task) is Do.WITHDRAW:
+        withdraw(ledger, task)
+        settle_all(ledger, out)
+
+
+def acquire_replicas(ledger: Ledger, ev: stimuli.AcquireReplicas, out: list[Instruction]) -> None:
+    """Claim copies to be fetched."""
+    for key, holders in ev.who_has.items():
+        task = ledger.ensure(key)
+        if answer(Request.REPLICA, task) is Do.ADDED:
+            task.hold = True
+            out.append(AddKeys((key,)))
+        else:
+            clear_result(ledger, task, out)
+            task.claim = Goal.FETCH
+            task.priority = task.priority or REPLICA_PRIORITY
+            task.nbytes = ev.nbytes.get(key, task.nbytes)
+            ledger.unsettled.append(task)
+        ledger.set_holders(task, holders)
+    settle_all(ledger, out)
+
+
+def remove_replicas(ledger: Ledger, ev: stimuli.RemoveReplicas, out: list[Instruction]) -> None:
+    """Let copies go, except those in use here."""
+    for key in ev.keys:
+        task = ledger.tasks.get(key)
+        if task is None or answer(Request.REMOVE, task) is not Do.REMOVE:
+            continue
+        if task.local_needs or task.remote_needs or task.pins:
+            out.append(AddKeys((key,)))
+        else:
+            withdraw(ledger, task)
+    settle_all(ledger, out)
+
+
+def update_data(ledger: Ledger, ev: stimuli.UpdateData, out: list[Instruction]) -> None:
+    """Keep values that were put here from outside."""
+    if ev.attempt >= 0:
+        raise StimulusError(
+            f"values put here from outside have the attempt {ev.attempt}; it has to be negative"
+        )
+    for key, (nbytes, type_name) in ev.data.items():
+        task = ledger.ensure(key)
+        if answer(Request.UPDATE, task) is Do.HOLD:
+            task.hold = True
+            out.append(DropData(key, ev.attempt))
+            continue
+        clear_result(ledger, task, out)
+        verdict = REPORT_OF_UPDATE[task.goal]
+        keep(ledger, task, ev.attempt, nbytes, type_name, verdict, out)
+        ledger.unsettled.append(task)
+    settle_all(ledger, out)
+    if ev.request_id is not None:
+        out.append(Reply(ev.request_id, {key: nbytes for key, (nbytes, _) in ev.data.items()}))
+
+
+REPORT_OF_UPDATE = (None, Verdict.FINISHED, Verdict.ADDED)
+"""By goal. Who put a value here that nobody wanted yet knows of it: it gets a `Reply`."""
+
+
+def refresh_who_has(ledger: Ledger, ev: stimuli.RefreshWhoHas, out: list[Instruction]) -> None:
+    """Replace what is known of the holders of keys."""
+    for key, holders in ev.who_has.items():
+        task = ledger.tasks.get(key)
+        if task is not None:
+            ledger.set_holders(task, holders)
+            ledger.unsettled.append(task)
+    settle_all(ledger, out)
+
+
+def remove_worker(ledger: Ledger, ev: stimuli.RemoveWorker, out: list[Instruction]) -> None:
+    """Expect nothing of a peer any more."""
+    lose_peer(ledger, ev.peer)
+    settle_all(ledger, out)
+
+
+def lose_peer(ledger: Ledger, peer: Peer) -> None:
+    """A peer holds nothing any more."""
+    entry = ledger.peers.get(peer)
+    if entry is not None:
+        for task in list(entry.held):
+            ledger.remove_holder(task, peer)
+            ledger.unsettled.append(task)
+
+
+def pause(ledger: Ledger, ev: stimuli.Pause, out: list[Instruction]) -> None:
+    """Start nothing new."""
+    ledger.paused = True
+
+
+def unpause(ledger: Ledger, ev: stimuli.Unpause, out: list[Instruction]) -> None:
+    """Go on."""
+    ledger.paused = False
