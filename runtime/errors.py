@@ -1,8 +1,6 @@
 """What trouper raises at its users."""
 
-
-class TrouperError(Exception):
-    """Any error of trouper's own."""
+from trouper.wire.errors import TrouperError
 
 
 class StimulusError(TrouperError):
@@ -11,10 +9,6 @@ class StimulusError(TrouperError):
 
 class SnapshotError(TrouperError):
     """A snapshot that no machine has written."""
-
-
-class TaskCancelled(TrouperError):
-    """The task, or one that it depends on, was cancelled."""
 
 
 class TaskReleased(TrouperError):
@@ -29,9 +23,13 @@ class WorkerFailed(TrouperError):
     """The worker has ended because of a fault of its own; the cause tells which."""
 
 
-class ActorCrashed(TrouperError):
-    """The actor that ran the task has crashed; it may have run in part."""
+class ForeignHandle(TrouperError, ValueError):
+    """A handle or future of another worker."""
+
+
+class ResourceError(TrouperError, ValueError):
+    """A resource that the worker does not have, or more of it than there is."""
 
 
 class GraphError(TrouperError, ValueError):
-    """A graph that cannot be run: a cycle, or an input that is nowhere defined."""
+    """A graph that cannot be run: a cycle, or a key that is nowhere defined."""

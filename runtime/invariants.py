@@ -5,7 +5,7 @@
 
 from collections import Counter
 
-from trouper.runtime.ledger import Ledger
+from trouper.runtime.ledger import Ledger, millionths
 from trouper.runtime.machine import Machine
 from trouper.runtime.task import Executing, Fetching, Goal, Place, Result, Task
 from trouper.runtime.transitions import is_retained, place_of
@@ -22,7 +22,7 @@ def check(machine: Machine) -> None:
         InvariantError: What does not hold, with the tasks concerned.
     """
     ledger = machine.ledger
-    _require(not ledger.unsettled, "tasks are left unsettled", ledger.unsettled)
+    _require(not ledger.unsettled, "tasks are left unsettled", *ledger.unsettled)
     for key, task in ledger.tasks.items():
         _require(key == task.key, "a task stands under another key", key, task)
         _check_task(ledger, task)
@@ -97,7 +97,8 @@ def _check_needs(ledger: Ledger) -> None:
 
 def _check_slots(ledger: Ledger) -> None:
     free = dict(ledger.config.slots)
-    resources = dict(ledger.config.resources)
+    resources = {name: millionths(x) for name, x in ledger.config.resources.items()}
+    lengthy = dict.fromkeys(free, 0)
     ready: Counter[str] = Counter()
     for task in ledger.tasks.values():
         if task.place is Place.READY:
@@ -105,13 +106,16 @@ def _check_slots(ledger: Ledger) -> None:
         activity = task.activity
         if isinstance(activity, Executing):
             free[activity.executor] -= not activity.seceded
+            lengthy[activity.executor] += not activity.seceded and not activity.brief
             for name, amount in activity.resources:
-                resources[name] -= amount
+                resources[name] -= millionths(amount)
     _require(free == ledger.slots_free, "wrong count of slots", free, ledger.slots_free)
-    _require(min(free.values()) >= 0, "more tasks than slots", free)
-    for name, amount in resources.items():
-        drift = abs(amount - ledger.resources_free[name])  # sums of floats in another order
-        _require(drift < 1e-6 and amount > -1e-6, "wrong sum of a resource", name, amount)
+    _require(lengthy == ledger.lengthy, "wrong count of lengthy tasks", lengthy, ledger.lengthy)
+    for executor, count in free.items():
+        ahead = ledger.config.run_ahead.get(executor, 0)
+        _require(count >= -ahead, "more tasks than slots", executor, count)
+    _require(resources == ledger.millionths_free, "wrong sum of a resource", resources)
+    _require(min(resources.values(), default=0) >= 0, "more taken of a resource", resources)
     _require(ledger.ready_count == sum(ready.values()), "wrong count of ready tasks", ready)
     for executor in free:
         live = sum(queue.live for queue in ledger.queues.values() if queue.executor == executor)

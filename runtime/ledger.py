@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from trouper.runtime.task import Place, Task
+from trouper.runtime.task import Executing, Place, Task
 from trouper.wire.vocabulary import Key, Peer, Priority
 
 
@@ -43,7 +43,15 @@ class Config(msgspec.Struct, frozen=True):
     address: Peer = ""
     """Where peers find this worker: never a holder to fetch from."""
     limits: Limits = Limits()
+    run_ahead: dict[str, int] = {}
+    """How many brief tasks may be handed to an executor beyond its slots, to keep it busy."""
 
+
+BRIEF_S = 0.0002
+"""What counts as a brief task: about what it costs to wait for the next one to be handed over."""
+
+PREFIXES = 1000
+"""Of so many kinds of tasks it is remembered how long they take."""
 
 Requirement: TypeAlias = tuple[str, tuple[str, ...]]
 """The executor and the names of the resources that a task takes."""
@@ -52,8 +60,10 @@ Requirement: TypeAlias = tuple[str, tuple[str, ...]]
 class ReadyQueue:
     """Tasks that wait for the same kind of slot and the same resources, best first."""
 
-    def __init__(self, requirement: Requirement) -> None:
+    def __init__(self, requirement: Requirement, run_ahead: int = 0) -> None:
         self.executor, self.resource_names = requirement
+        self.run_ahead = run_ahead
+        """How many brief tasks may start without a free slot."""
         self.live = 0
         self._heap: list[tuple[Priority, int, Task]] = []
 
@@ -78,10 +88,14 @@ class ReadyQueue:
             heappop(heap)
         return None
 
-    def pop(self) -> None:
-        """Take the head out."""
-        heappop(self._heap)
-        self.live -= 1
+    def pop(self) -> Task:
+        """Take the head out; there is one. It has no place any more."""
+        while True:
+            _, negative_age, task = heappop(self._heap)
+            if task.place is Place.READY and -task.age == negative_age:
+                task.place = Place.NOWHERE
+                self.live -= 1
+                return task
 
 
 def _is_ready(entry: tuple[Priority, int, Task]) -> bool:
@@ -167,10 +181,19 @@ class Ledger:
         """Tasks whose claims, activity or result have changed: `transitions.settle_all`."""
 
         self.queues: dict[Requirement, ReadyQueue] = {}
+        self._plain_queues: dict[str, ReadyQueue] = {}
+        for executor in config.slots:
+            queue = ReadyQueue((executor, ()), config.run_ahead.get(executor, 0))
+            self._plain_queues[executor] = self.queues[executor, ()] = queue
         self.ready_count = 0
         """Tasks in all queues."""
         self.slots_free = dict(config.slots)
-        self.resources_free = dict(config.resources)
+        self.millionths_free = {name: millionths(x) for name, x in config.resources.items()}
+        """Of each resource. Whole numbers: what is given back is exactly what was taken."""
+        self.lengthy = dict.fromkeys(config.slots, 0)
+        """How many tasks have a slot that are not known to be brief, by executor."""
+        self.brevity: dict[str, int] = {}
+        """Of the last eight tasks of a prefix, a bit for each that was brief; the latest lowest."""
 
         self.peers: dict[Peer, PeerEntry] = {}
         self.flights: dict[int, Flight] = {}
@@ -194,48 +217,81 @@ class Ledger:
         self.last_age += 1
         return self.last_age
 
-    def ensure(self, key: Key) -> Task:
-        """The task with this key, created if unknown."""
+    def ensure(self, key: Key, priority: Priority = ()) -> Task:
+        """The task with this key, created if unknown.
+
+        The priority is for a new one only: one that is known may stand in a heap by its own.
+        """
         task = self.tasks.get(key)
         if task is None:
-            task = self.tasks[key] = Task(key, self.next_age())
+            task = self.tasks[key] = Task(key, self.next_age(), priority=priority)
         return task
 
     # Ready tasks
 
-    def enqueue(self, task: Task) -> None:
-        """Index a task whose place has become READY."""
-        requirement = _requirement(task)
+    def queue_of(self, task: Task) -> ReadyQueue:
+        """The queue for what a task takes."""
+        if not task.resources:
+            return self._plain_queues[task.executor]
+        requirement = (task.executor, tuple([name for name, _ in task.resources]))
         queue = self.queues.get(requirement)
         if queue is None:
             queue = self.queues[requirement] = ReadyQueue(requirement)
-        queue.push(task)
+        return queue
+
+    def enqueue(self, task: Task) -> None:
+        """Index a task whose place has become READY."""
+        self.queue_of(task).push(task)
         self.ready_count += 1
 
     def dequeue(self, task: Task) -> None:
         """Take a task out whose place was READY and that does not start."""
-        self.queues[_requirement(task)].discard()
+        self.queue_of(task).discard()
         self.ready_count -= 1
 
-    def start_head(self, queue: ReadyQueue) -> None:
+    def start_head(self, queue: ReadyQueue) -> Task:
         """Take the head of a queue out, because it starts."""
-        queue.pop()
         self.ready_count -= 1
+        return queue.pop()
 
-    def take(self, executor: str, resources: tuple[tuple[str, float], ...]) -> None:
-        """Occupy a slot and resources."""
-        self.slots_free[executor] -= 1
-        for name, amount in resources:
-            self.resources_free[name] -= amount
+    def take(self, activity: Executing) -> None:
+        """Occupy a slot and resources for an attempt."""
+        self.slots_free[activity.executor] -= 1
+        if not activity.brief:
+            self.lengthy[activity.executor] += 1
+        for name, amount in activity.resources:
+            self.millionths_free[name] -= millionths(amount)
 
-    def give_back(
-        self, executor: str, resources: tuple[tuple[str, float], ...], *, seceded: bool
-    ) -> None:
-        """The opposite of `take`; the slot is already back if the attempt has seceded."""
-        if not seceded:
-            self.slots_free[executor] += 1
-        for name, amount in resources:
-            self.resources_free[name] += amount
+    def give_back_slot(self, activity: Executing) -> None:
+        """Free the slot of an attempt."""
+        self.slots_free[activity.executor] += 1
+        if not activity.brief:
+            self.lengthy[activity.executor] -= 1
+
+    def give_back(self, activity: Executing) -> None:
+        """Free what an attempt still has."""
+        if not activity.seceded:
+            self.give_back_slot(activity)
+        for name, amount in activity.resources:
+            self.millionths_free[name] += millionths(amount)
+
+    def observe(self, prefix: str, duration_s: float) -> None:
+        """Remember how long a task of a kind has taken."""
+        history = self.brevity.get(prefix)
+        if history is None:
+            history = 0
+            if len(self.brevity) == PREFIXES:
+                del self.brevity[next(iter(self.brevity))]
+        self.brevity[prefix] = (history << 1 & 0xFF) | (duration_s <= BRIEF_S)
+
+    def is_brief(self, prefix: str) -> bool:
+        """Whether tasks of a kind take very little time, with an exception now and then."""
+        return self.brevity.get(prefix, 0).bit_count() >= 7
+
+    @property
+    def resources_free(self) -> dict[str, float]:
+        """What is left of each resource."""
+        return {name: count / 1_000_000 for name, count in self.millionths_free.items()}
 
     # Peers
 
@@ -317,10 +373,9 @@ class Ledger:
         return None
 
 
-def _requirement(task: Task) -> Requirement:
-    if not task.resources:
-        return (task.executor, ())
-    return (task.executor, tuple(name for name, _ in task.resources))
+def millionths(amount: float) -> int:
+    """An amount of a resource, to be counted exactly."""
+    return round(amount * 1_000_000)
 
 
 def _host(address: Peer) -> str:

@@ -16,7 +16,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from trouper.runtime import outcomes, requests, snapshot
+import trouper.runtime.outcomes as outcomes
+import trouper.runtime.requests as requests
+import trouper.runtime.snapshot as snapshot
 from trouper.runtime.ledger import Config, Ledger
 from trouper.runtime.policies import start_gathers, start_ready
 from trouper.wire import stimuli

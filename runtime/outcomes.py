@@ -1,15 +1,15 @@
 """Stimuli from actors: how what the machine asked for has ended.
 
 One function per stimulus, of the shape ``(ledger, stimulus, out)``: it finds the task whose
-attempt this is and lets `transitions.conclude` judge the outcome. A stimulus of an attempt that
-is not the current one is stale: what it brought is dropped, and nothing else changes.
+attempt this is, lets `transitions.conclude` judge the outcome, and settles. A stimulus of an
+attempt that is not the current one is stale: what it brought is dropped, and nothing else changes.
 """
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Ledger
 from trouper.runtime.requests import lose_peer
-from trouper.runtime.task import Executing, Goal, Result, Task
-from trouper.runtime.transitions import Outcome, conclude
+from trouper.runtime.task import Executing, Place, Task
+from trouper.runtime.transitions import Outcome, conclude, settle_all
 from trouper.wire import stimuli
 from trouper.wire.instructions import (
     DropData,
@@ -37,22 +37,33 @@ def current(ledger: Ledger, key: Key, attempt: int) -> Task | None:
     return None
 
 
+def drop_stale(ledger: Ledger, key: Key, attempt: int, out: list[Instruction]) -> None:
+    """Drop what a stale stimulus has brought, unless it is the very entry that is kept."""
+    task = ledger.tasks.get(key)
+    if task is None or task.entry != attempt:
+        out.append(DropData(key, attempt))
+
+
 def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instruction]) -> None:
     """An attempt has brought a value."""
     task = current(ledger, ev.key, ev.attempt)
     if task is None:
-        out.append(DropData(ev.key, ev.attempt))
+        drop_stale(ledger, ev.key, ev.attempt, out)
         return
+    if task.prefix and ledger.config.run_ahead:
+        ledger.observe(task.prefix, ev.duration_s)
     conclude(ledger, task, Outcome.COMPUTED, ev.attempt, ev.nbytes, ev.type_name, out)
+    settle_all(ledger, out)
 
 
 def execute_failure(ledger: Ledger, ev: stimuli.ExecuteFailure, out: list[Instruction]) -> None:
     """An attempt has brought an exception."""
     task = current(ledger, ev.key, ev.attempt)
     if task is None:
-        out.append(DropData(ev.key, ev.attempt))
+        drop_stale(ledger, ev.key, ev.attempt, out)
         return
     conclude(ledger, task, Outcome.FAILED, ev.attempt, 0, ev.type_name, out)
+    settle_all(ledger, out)
 
 
 def execute_reschedule(
@@ -62,6 +73,7 @@ def execute_reschedule(
     task = current(ledger, ev.key, ev.attempt)
     if task is not None:
         conclude(ledger, task, Outcome.RESCHEDULED, ev.attempt, 0, "", out)
+        settle_all(ledger, out)
 
 
 def execute_cancelled(ledger: Ledger, ev: stimuli.ExecuteCancelled, out: list[Instruction]) -> None:
@@ -69,6 +81,7 @@ def execute_cancelled(ledger: Ledger, ev: stimuli.ExecuteCancelled, out: list[In
     task = current(ledger, ev.key, ev.attempt)
     if task is not None:
         conclude(ledger, task, Outcome.CANCELLED, ev.attempt, 0, "", out)
+        settle_all(ledger, out)
 
 
 def secede(ledger: Ledger, ev: stimuli.Secede, out: list[Instruction]) -> None:
@@ -81,8 +94,8 @@ def secede(ledger: Ledger, ev: stimuli.Secede, out: list[Instruction]) -> None:
     if activity.seceded:
         return
     activity.seceded = True
-    ledger.slots_free[activity.executor] += 1
-    if task.goal is Goal.COMPUTE and task.result is Result.NOTHING:
+    ledger.give_back_slot(activity)
+    if activity.spec_id == task.spec_id:  # else it is not the run that is wanted now
         out.append(LongRunning(ev.key, task.run_id, ev.compute_duration_s))
 
 
@@ -111,14 +124,16 @@ def gather_success(ledger: Ledger, ev: stimuli.GatherSuccess, out: list[Instruct
     asked = {task.key for task in tasks}
     for key in ev.data:
         if key not in asked:
-            out.append(DropData(key, ev.attempt))
+            drop_stale(ledger, key, ev.attempt, out)
     for task in tasks:
         if task.key in ev.data:
             nbytes, type_name = ev.data[task.key]
             conclude(ledger, task, Outcome.FETCHED, ev.attempt, nbytes, type_name, out)
-        else:
-            ledger.remove_holder(task, ev.peer)
-            conclude(ledger, task, Outcome.NOT_FETCHED, ev.attempt, 0, "", out)
+            continue
+        if task.activity is not None and not task.activity.cancelling:
+            ledger.remove_holder(task, ev.peer)  # if cancelled, it may have been left out for that
+        conclude(ledger, task, Outcome.NOT_FETCHED, ev.attempt, 0, "", out)
+    settle_all(ledger, out)
 
 
 def gather_busy(ledger: Ledger, ev: stimuli.GatherBusy, out: list[Instruction]) -> None:
@@ -130,11 +145,15 @@ def gather_busy(ledger: Ledger, ev: stimuli.GatherBusy, out: list[Instruction]) 
     entry.busy_attempt = ledger.next_attempt()
     delay_s = ledger.config.limits.retry_busy_delay_s
     out.append(RetryBusyWorkerLater(ev.peer, entry.busy_attempt, delay_s))
-    only_busy: list[Key] = []
     for task in tasks:
-        if all(ledger.peers[peer].busy_attempt for peer in task.holders or ()):
-            only_busy.append(task.key)
         conclude(ledger, task, Outcome.NOT_FETCHED, ev.attempt, 0, "", out)
+    settle_all(ledger, out)
+    wanted = [task for task in tasks if task.place is Place.WANTED]
+    only_busy = [
+        task.key
+        for task in wanted
+        if all(ledger.peers[peer].busy_attempt for peer in task.holders or ())
+    ]
     if only_busy:
         out.append(RequestRefreshWhoHas(tuple(only_busy)))
     ledger.forget_peer_if_idle(entry)
@@ -150,12 +169,14 @@ def gather_network_failure(
     lose_peer(ledger, ev.peer)
     for task in tasks:
         conclude(ledger, task, Outcome.NOT_FETCHED, ev.attempt, 0, "", out)
+    settle_all(ledger, out)
 
 
 def gather_failure(ledger: Ledger, ev: stimuli.GatherFailure, out: list[Instruction]) -> None:
     """What a peer has sent cannot be read."""
     for task in land(ledger, ev.peer, ev.attempt) or []:
         conclude(ledger, task, Outcome.UNREADABLE, ev.attempt, 0, ev.type_name, out)
+    settle_all(ledger, out)
 
 
 # Timers

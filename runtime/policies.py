@@ -6,35 +6,42 @@ no other place where anything starts: what frees a slot, a resource, a byte or a
 stimulus, and is used before `handle` returns.
 """
 
-from trouper.runtime.ledger import Flight, Ledger, PeerEntry, ReadyQueue
-from trouper.runtime.task import Executing, Fetching, Place, Task
+from trouper.runtime.ledger import Flight, Ledger, PeerEntry, ReadyQueue, millionths
+from trouper.runtime.task import Executing, Fetching, Task
 from trouper.runtime.transitions import leave
 from trouper.wire.instructions import Execute, Gather, Instruction
+from trouper.wire.vocabulary import Entry
 
 
 def start_ready(ledger: Ledger, out: list[Instruction]) -> None:
     """Start ready tasks while there are slots and resources for them."""
     if ledger.paused:
         return
-    while (queue := next_queue(ledger)) is not None:
+    while ledger.ready_count and (queue := next_queue(ledger)) is not None:
         start(ledger, queue, out)
 
 
 def next_queue(ledger: Ledger) -> ReadyQueue | None:
-    """The queue whose head starts next, or None.
+    """The queue whose head starts next, or None."""
+    only: ReadyQueue | None = None
+    for queue in ledger.queues.values():
+        if queue.live:
+            if only is not None or queue.resource_names:
+                return choose_queue(ledger)
+            only = queue
+    # The common case, and on the way of every task: all that is ready is of one kind.
+    return only if only is not None and has_room(ledger, only) else None
+
+
+def choose_queue(ledger: Ledger) -> ReadyQueue | None:
+    """The best of several queues, or None.
 
     The best task goes first. One that finds its resources taken waits, and nothing behind it may
     take those resources meanwhile, or it could wait for ever; tasks that take others may pass.
     """
-    contenders = [
-        queue
-        for queue in ledger.queues.values()
-        if queue.live and ledger.slots_free[queue.executor] > 0
-    ]
-    if not contenders:
-        return None
-    if len(contenders) > 1:
-        contenders.sort(key=_head_rank)
+    contenders = [queue for queue in ledger.queues.values() if queue.live]
+    contenders = [queue for queue in contenders if has_room(ledger, queue)]
+    contenders.sort(key=_head_rank)
     reserved: set[str] = set()
     for queue in contenders:
         if not queue.resource_names:
@@ -43,6 +50,22 @@ def next_queue(ledger: Ledger) -> ReadyQueue | None:
             return queue
         reserved.update(queue.resource_names)
     return None
+
+
+def has_room(ledger: Ledger, queue: ReadyQueue) -> bool:
+    """Whether the head of a queue may be handed to its executor.
+
+    If a slot is free; or ahead of that, if the task and everything that runs there is known to be
+    brief. Otherwise an executor of two slots would idle after every second task until it is told
+    of the next; and a task that comes meanwhile, however urgent, hardly waits longer for it.
+    """
+    free = ledger.slots_free[queue.executor]
+    if free > 0:
+        return True
+    if free <= -queue.run_ahead or ledger.lengthy[queue.executor]:
+        return False
+    head = queue.head()
+    return head is not None and ledger.is_brief(head[2].prefix)
 
 
 def _head_rank(queue: ReadyQueue) -> tuple[tuple[int | float, ...], int]:
@@ -54,18 +77,14 @@ def _head_rank(queue: ReadyQueue) -> tuple[tuple[int | float, ...], int]:
 def _has_resources(ledger: Ledger, queue: ReadyQueue) -> bool:
     head = queue.head()
     assert head is not None
-    free = ledger.resources_free
-    return all(free.get(name, 0) >= amount for name, amount in head[2].resources)
+    free = ledger.millionths_free
+    return all(free[name] >= millionths(amount) for name, amount in head[2].resources)
 
 
 def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
     """Begin an attempt for the head of a queue."""
-    head = queue.head()
-    assert head is not None
-    task = head[2]
-    ledger.start_head(queue)
-    task.place = Place.NOWHERE
-    inputs = ()
+    task = ledger.start_head(queue)
+    inputs: tuple[Entry, ...] = ()
     if task.local or task.remote:
         inputs = tuple([(dep.key, dep.entry) for dep in task.local + task.remote])
         for dependency in task.local:
@@ -74,8 +93,10 @@ def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
             dependency.remote_needs -= 1
             dependency.pins += 1
     attempt = ledger.next_attempt()
-    task.activity = Executing(attempt, task.spec_id, task.executor, task.resources, inputs)
-    ledger.take(task.executor, task.resources)
+    brief = ledger.is_brief(task.prefix)
+    activity = Executing(attempt, task.spec_id, task.executor, task.resources, inputs, brief)
+    task.activity = activity
+    ledger.take(activity)
     out.append(
         Execute(task.key, attempt, task.run_id, task.spec_id, task.executor, inputs, task.resources)
     )

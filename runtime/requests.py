@@ -20,6 +20,7 @@ from trouper.runtime.transitions import (
     keep,
     leave,
     link,
+    queue,
     settle_all,
 )
 from trouper.wire import stimuli
@@ -33,7 +34,7 @@ from trouper.wire.instructions import (
     StealResponse,
     TaskFinished,
 )
-from trouper.wire.vocabulary import Peer
+from trouper.wire.vocabulary import Key, Peer
 
 REPLICA_PRIORITY = (1,)
 """Copies come after ordinary computations, whose priorities begin with 0 or less."""
@@ -43,6 +44,7 @@ def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]
     """Claim a task to be computed, link its inputs, and queue it."""
     check_compute_task(ledger, ev)
     task = ledger.tasks.get(ev.key)
+    is_new = task is None
     if task is None:
         task = ledger.tasks[ev.key] = Task(ev.key, ledger.next_age())
     elif answer(Request.COMPUTE, task) is Do.FINISHED:
@@ -67,15 +69,19 @@ def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]
     task.spec_id = ev.spec_id
     task.priority = ev.priority
     task.executor = ev.executor
+    task.prefix = ev.prefix
     task.resources = ()
     if ev.resources:
         task.resources = tuple([(n, float(ev.resources[n])) for n in sorted(ev.resources)])
     if ev.local or ev.who_has:
-        link_inputs(ledger, task, ev)
+        link_inputs(ledger, task, ev, out)
         for dependency in task.local:
             if dependency.result is Result.FAILED:
                 fail(ledger, task, 0, out, via=dependency, cancelled=dependency.cancelled)
                 break
+    elif is_new:
+        queue(ledger, task)  # as settling would: it concerns nobody else
+        return
     ledger.unsettled.append(task)
     ledger.unsettled += task.remote  # they may have found a holder
     settle_all(ledger, out)
@@ -97,6 +103,11 @@ def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
                 f"task {ev.key!r} asks for {amount!r} of the resource {name!r}; "
                 "an amount is a positive, finite number"
             )
+        if amount > (capacity := ledger.config.resources.get(name, 0)):
+            raise StimulusError(
+                f"task {ev.key!r} asks for {amount!r} of the resource {name!r}; "
+                f"this worker has {capacity!r} of it in all"
+            )
     if ev.local or ev.who_has:
         check_inputs(ledger, ev)
 
@@ -116,18 +127,36 @@ def check_inputs(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
             )
         if key in ev.who_has:
             raise StimulusError(f"task {ev.key!r} names its input {key!r} twice")
+    task = ledger.tasks.get(ev.key)
+    if task is not None and task.local_needs:  # a task that nobody needs cannot close a cycle
+        check_acyclic(ledger, task, ev.local)
 
 
-def link_inputs(ledger: Ledger, task: Task, ev: stimuli.ComputeTask) -> None:
+def check_acyclic(ledger: Ledger, task: Task, local: tuple[Key, ...]) -> None:
+    """Refuse local inputs that wait, through others, for the very task that would wait for them."""
+    above = [ledger.tasks[key] for key in local]
+    seen = set(above)  # asked for membership only: its order never matters
+    for dependency in above:  # grows while it is walked
+        if dependency is task:
+            raise StimulusError(f"task {task.key!r} would wait for itself, through its inputs")
+        fresh = [deeper for deeper in dependency.local if deeper not in seen]
+        above += fresh
+        seen.update(fresh)
+
+
+def link_inputs(
+    ledger: Ledger, task: Task, ev: stimuli.ComputeTask, out: list[Instruction]
+) -> None:
     """Find or create the inputs of a task, and link them."""
     local = tuple([ledger.tasks[key] for key in dict.fromkeys(ev.local)])
     remote: list[Task] = []
     for key, holders in ev.who_has.items():
-        dependency = ledger.ensure(key)
-        dependency.priority = dependency.priority or ev.priority
+        dependency = ledger.ensure(key, ev.priority)
         if dependency.result is not Result.IN_MEMORY:
             dependency.nbytes = ev.nbytes.get(key, dependency.nbytes)
         ledger.set_holders(dependency, holders)
+        if dependency.result is Result.FAILED:
+            clear_result(ledger, dependency, out)  # a failure is no reason not to fetch it now
         remote.append(dependency)
     link(task, local, tuple(remote))
 
@@ -136,7 +165,7 @@ def free_keys(ledger: Ledger, ev: stimuli.FreeKeys, out: list[Instruction]) -> N
     """End the scheduler's claims and holds."""
     for key in ev.keys:
         task = ledger.tasks.get(key)
-        if task is not None and answer(Request.FREE, task) is Do.WITHDRAW:
+        if task is not None:  # the table says WITHDRAW wherever it stands
             withdraw(ledger, task)
     settle_all(ledger, out)
 
@@ -176,14 +205,13 @@ def steal_request(ledger: Ledger, ev: stimuli.StealRequest, out: list[Instructio
 def acquire_replicas(ledger: Ledger, ev: stimuli.AcquireReplicas, out: list[Instruction]) -> None:
     """Claim copies to be fetched."""
     for key, holders in ev.who_has.items():
-        task = ledger.ensure(key)
+        task = ledger.ensure(key, REPLICA_PRIORITY)
         if answer(Request.REPLICA, task) is Do.ADDED:
             task.hold = True
             out.append(AddKeys((key,)))
         else:
             clear_result(ledger, task, out)
             task.claim = Goal.FETCH
-            task.priority = task.priority or REPLICA_PRIORITY
             task.nbytes = ev.nbytes.get(key, task.nbytes)
             ledger.unsettled.append(task)
         ledger.set_holders(task, holders)
@@ -197,6 +225,7 @@ def remove_replicas(ledger: Ledger, ev: stimuli.RemoveReplicas, out: list[Instru
         if task is None or answer(Request.REMOVE, task) is not Do.REMOVE:
             continue
         if task.local_needs or task.remote_needs or task.pins:
+            task.hold = True
             out.append(AddKeys((key,)))
         else:
             withdraw(ledger, task)

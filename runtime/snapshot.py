@@ -30,6 +30,7 @@ class ActivityRow(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     executor: str = ""
     resources: tuple[tuple[str, float], ...] = ()
     inputs: tuple[Entry, ...] = ()
+    brief: bool = False
     seceded: bool = False
     cancelling: bool = False
 
@@ -39,11 +40,12 @@ class TaskRow(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     key: Key
     age: int
-    claim: int = 0
+    claim: Goal = Goal.NONE
     run_id: int = 0
     spec_id: int = 0
     priority: Priority = ()
     executor: str = ""
+    prefix: str = ""
     resources: tuple[tuple[str, float], ...] = ()
     local: tuple[Key, ...] = ()
     remote: tuple[Key, ...] = ()
@@ -68,6 +70,7 @@ class Snapshot(msgspec.Struct, forbid_unknown_fields=True):
     missing_attempt: int
     busy: dict[Peer, int]
     """The timer of each busy peer."""
+    brevity: tuple[tuple[str, int], ...]
     tasks: list[TaskRow]
 
 
@@ -87,6 +90,7 @@ def take(ledger: Ledger) -> dict[str, Any]:
         ledger.last_attempt,
         ledger.missing_attempt,
         busy,
+        tuple(ledger.brevity.items()),
         [_task_row(task) for task in tasks],
     )
     plain: dict[str, Any] = msgspec.to_builtins(taken, order="deterministic")
@@ -97,11 +101,12 @@ def _task_row(task: Task) -> TaskRow:
     return TaskRow(
         key=task.key,
         age=task.age,
-        claim=int(task.claim),
+        claim=task.claim,
         run_id=task.run_id,
         spec_id=task.spec_id,
         priority=task.priority,
         executor=task.executor,
+        prefix=task.prefix,
         resources=task.resources,
         local=tuple(dependency.key for dependency in task.local),
         remote=tuple(dependency.key for dependency in task.remote),
@@ -139,11 +144,12 @@ def restore(taken: dict[str, Any]) -> Ledger:
     ledger.last_age = snapshot.last_age
     ledger.last_attempt = snapshot.last_attempt
     ledger.missing_attempt = snapshot.missing_attempt
+    ledger.brevity = dict(snapshot.brevity)
     for address, attempt in snapshot.busy.items():
         ledger.peer(address).busy_attempt = attempt
-    for row in snapshot.tasks:
-        _add_task(ledger, row)
     try:
+        for row in snapshot.tasks:
+            _add_task(ledger, row)
         for row in snapshot.tasks:
             _link_task(ledger, row)
     except KeyError as error:
@@ -167,11 +173,12 @@ def _add_task(ledger: Ledger, row: TaskRow) -> None:
     task = Task(
         row.key,
         row.age,
-        claim=Goal(row.claim),
+        claim=row.claim,
         run_id=row.run_id,
         spec_id=row.spec_id,
         priority=row.priority,
         executor=row.executor,
+        prefix=row.prefix,
         resources=row.resources,
         result=row.result,
         entry=row.entry,
@@ -196,12 +203,13 @@ def _add_task(ledger: Ledger, row: TaskRow) -> None:
         activity.executor,
         activity.resources,
         activity.inputs,
+        activity.brief,
         activity.seceded,
         activity.cancelling,
     )
-    ledger.take(activity.executor, activity.resources)
+    ledger.take(task.activity)
     if activity.seceded:
-        ledger.slots_free[activity.executor] += 1
+        ledger.give_back_slot(task.activity)
 
 
 def _board(ledger: Ledger, task: Task, row: ActivityRow) -> None:

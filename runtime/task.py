@@ -13,10 +13,10 @@ Wanting and doing are independent: a task can be wanted while the attempt that r
 started for somebody else, and can go on running when nobody wants it any more. The names that
 users of Dask know are derived from the three facts:
 
-    goal \ activity   idle                        executing                   fetching
-    NONE              released                    cancelled(executing)        cancelled(flight)
-    COMPUTE           waiting, ready/constrained  executing                   resumed(flight->waiting)
-    FETCH             fetch/missing               resumed(executing->fetch)   flight
+    goal \ activity  idle                        executing                  fetching
+    NONE             released                    cancelled(executing)       cancelled(flight)
+    COMPUTE          waiting, ready/constrained  executing                  resumed(flight->waiting)
+    FETCH            fetch/missing               resumed(executing->fetch)  flight
 
 An attempt that has given its slot back is "long-running" where this table says "executing".
 With a result there is no goal to speak of: the phase is "memory" or "error", unless an attempt
@@ -70,6 +70,8 @@ class Executing(msgspec.Struct, eq=False, gc=False):
     resources: tuple[tuple[str, float], ...]
     inputs: tuple[Entry, ...]
     """Pinned in memory until the attempt ends."""
+    brief: bool = False
+    """Its kind is known to take very little time."""
     seceded: bool = False
     cancelling: bool = False
     """Its cancellation has been asked for."""
@@ -104,9 +106,10 @@ class Task(msgspec.Struct, eq=False):
 
     run_id: int = 0
     spec_id: int = 0
-    """0 if there is none. Invariant: there is one as long as COMPUTE is the goal without a result."""
+    """0 if there is none. Invariant: there is one while COMPUTE is the goal without a result."""
     priority: Priority = ()
     executor: str = ""
+    prefix: str = ""
     resources: tuple[tuple[str, float], ...] = ()
     local: tuple["Task", ...] = ()
     remote: tuple["Task", ...] = ()

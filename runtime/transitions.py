@@ -113,7 +113,7 @@ class Do(Enum):
     PUT = "keep the value that came, as if an attempt had brought it"
     HOLD = "hold the value that is here, drop the one that came"
     WITHDRAW = "the scheduler's claim and hold end; needs of tasks here do not"
-    REMOVE = "the hold ends, unless a task here uses the value: then report add-keys"
+    REMOVE = "the hold ends, unless a task here uses the value: then hold it, report add-keys"
     FAIL = "fail as cancelled, and whoever depends on it"
     IGNORE = "nothing"
 
@@ -163,35 +163,51 @@ def conclude(
     type_name: str,
     out: list[Instruction],
 ) -> None:
-    """The current attempt of a task has ended: judge the outcome and settle the task."""
+    """The current attempt of a task has ended: judge the outcome. Who calls this settles then.
+
+    Not here: while the outcomes of one flight are judged, those that come later still seem to be
+    in the air, and settling could cancel what has landed.
+    """
     activity = task.activity
     assert activity is not None
     task.activity = None
     goal = task.goal if task.result is Result.NOTHING else Goal.NONE
     verdict = _VERDICTS[outcome][goal]
     if isinstance(activity, Executing):
-        ledger.give_back(activity.executor, activity.resources, seceded=activity.seceded)
+        ledger.give_back(activity)
         if goal is Goal.COMPUTE and activity.spec_id != task.spec_id:
             verdict = Verdict.KEEP_GOAL  # the outcome of something else than is wanted now
-    match verdict:
-        case Verdict.FINISHED | Verdict.ADDED:
-            keep(ledger, task, attempt, nbytes, type_name, verdict, out)
-        case Verdict.ERRED if outcome is Outcome.UNREADABLE:
-            # Not `fail`: the needs that remain would fetch the same unreadable value again.
-            end_with_failure(ledger, task, attempt, out)
-        case Verdict.ERRED:
-            fail(ledger, task, attempt, out)
-        case Verdict.DROP | Verdict.KEEP_GOAL | Verdict.RESCHEDULED:
-            if outcome in _BRINGS_ENTRY:
-                out.append(DropData(task.key, attempt))
-            if verdict is Verdict.RESCHEDULED:
-                out.append(RescheduleTask(task.key))
-                task.claim = Goal.NONE
-    ledger.unsettled.append(task)
-    if isinstance(activity, Executing):
+    if verdict is Verdict.FINISHED or verdict is Verdict.ADDED:
+        keep(ledger, task, attempt, nbytes, type_name, verdict, out)  # and so it is settled
+    else:
+        _give_none(ledger, task, outcome, verdict, attempt, out)
+        ledger.unsettled.append(task)
+    if isinstance(activity, Executing) and activity.inputs:
         # After the task itself, which may have begun to need the same inputs again.
         unpin(ledger, activity)
-    settle_all(ledger, out)
+
+
+def _give_none(
+    ledger: Ledger,
+    task: Task,
+    outcome: Outcome,
+    verdict: Verdict,
+    attempt: int,
+    out: list[Instruction],
+) -> None:
+    """An attempt has brought no value that counts."""
+    if verdict is Verdict.ERRED:
+        if outcome is Outcome.UNREADABLE:
+            # Not `fail`: the needs that remain would fetch the same unreadable value again.
+            end_with_failure(ledger, task, attempt, out)
+        else:
+            fail(ledger, task, attempt, out)
+        return
+    if outcome in _BRINGS_ENTRY:
+        out.append(DropData(task.key, attempt))
+    if verdict is Verdict.RESCHEDULED:
+        out.append(RescheduleTask(task.key))
+        task.claim = Goal.NONE
 
 
 _BRINGS_ENTRY = frozenset({Outcome.COMPUTED, Outcome.FETCHED, Outcome.FAILED, Outcome.UNREADABLE})
@@ -207,7 +223,8 @@ def keep(
     out: list[Instruction],
 ) -> None:
     """A wanted value is in memory: report it, and let those go on who waited for it."""
-    leave(ledger, task)
+    if task.place is not Place.NOWHERE:
+        leave(ledger, task)
     forget_spec(ledger, task, out)
     task.claim = Goal.NONE
     task.result = Result.IN_MEMORY
@@ -289,12 +306,16 @@ def settle_all(ledger: Ledger, out: list[Instruction]) -> None:
 
 def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     """Put a task where its goal, activity and result say that it belongs."""
-    if task.result is not Result.NOTHING and not is_retained(task):
+    if task.result is not Result.NOTHING:
+        if is_retained(task):
+            if task.activity is not None:
+                let_go(ledger, task, out)
+            return
         was_in_memory = task.result is Result.IN_MEMORY
         clear_result(ledger, task, out)
         if was_in_memory:
             out.append(ReleaseWorkerData(task.key))
-    goal = task.goal if task.result is Result.NOTHING else Goal.NONE
+    goal = task.goal
     if task.spec_id and goal is not Goal.COMPUTE:
         leave(ledger, task)
         forget_spec(ledger, task, out)
@@ -337,7 +358,7 @@ def let_go(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     elif task.result is Result.NOTHING and not task.dependents:
         if task.holders:
             ledger.set_holders(task, ())
-        del ledger.tasks[task.key]
+        ledger.tasks.pop(task.key, None)  # it may have been unsettled more than once
 
 
 def is_retained(task: Task) -> bool:
@@ -355,6 +376,12 @@ def clear_result(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
         return
     if task.result is Result.IN_MEMORY:
         ledger.nbytes -= task.nbytes
+        for dependent in task.dependents or ():
+            if dependent.place is Place.READY:
+                dependent.place = Place.WAITING
+                ledger.dequeue(dependent)
+            if dependent.place is Place.WAITING:
+                dependent.unmet += 1
     if task.entry:
         out.append(DropData(task.key, task.entry))
     task.result = Result.NOTHING

@@ -10,6 +10,7 @@ Each struct says who sends it and when. Two rules hold for all of them:
   (`trouper.runtime.machine.StimulusError`), raised before anything has changed.
 """
 
+import math
 from typing import TypeAlias
 
 from trouper.wire.vocabulary import Key, Peer, Priority, Word
@@ -40,6 +41,8 @@ class ComputeTask(Word, frozen=True, gc=False):
     """Which kind of slot it takes."""
     resources: dict[str, float] = {}
     """What it takes of the worker's named resources while it runs."""
+    prefix: str = ""
+    """What tasks of its kind have in common, say the function: how long they take, above all."""
 
 
 class FreeKeys(Word, frozen=True, gc=False):
@@ -128,6 +131,8 @@ class ExecuteSuccess(Word, frozen=True, gc=False):
     attempt: int
     nbytes: int
     type_name: str
+    duration_s: float = math.inf
+    """How long the function ran; infinite if unknown."""
 
 
 class ExecuteFailure(Word, frozen=True, gc=False):

@@ -1,0 +1,11 @@
+"""What actors raise, at tasks and at those who wait for them."""
+
+from trouper.wire.errors import TrouperError
+
+
+class TaskCancelled(TrouperError):
+    """The task, or one that it depends on, was cancelled."""
+
+
+class ActorCrashed(TrouperError):
+    """The actor that ran the task has crashed; the task may have run in part."""

@@ -1,0 +1,88 @@
+"""The execute actor: runs coroutines as trio tasks, in a nursery of its own.
+
+Nothing is decided here: which job, when, and in which kind of slot, is the machine's. Plain
+functions run in threads (`threads`), which belong to the supervisor and not to this actor, so
+that they survive its restart and keep their slots.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import trio
+
+from trouper.actors.job import Job, current_job, terminal_stimulus
+from trouper.actors.spec import Spec
+from trouper.actors.store import Store
+from trouper.wire.instructions import CancelExecute
+from trouper.wire.stimuli import Stimulus
+from trouper.wire.vocabulary import Key
+
+THREAD = "thread"
+COROUTINE = "coroutine"
+
+ExecuteCommand: TypeAlias = Job | CancelExecute
+Stimuli: TypeAlias = trio.MemorySendChannel[Sequence[Stimulus]]
+
+
+@trio.lowlevel.enable_ki_protection
+async def execute(
+    instructions: trio.MemoryReceiveChannel[list[ExecuteCommand]],
+    stimuli: Stimuli,
+    store: Store,
+) -> None:
+    """Run coroutines until the channel of instructions is closed and all of them have ended.
+
+    Args:
+        instructions: Batches of jobs and cancellations.
+        stimuli: Takes one terminal stimulus for each job.
+        store: Where values and exceptions are put before the stimulus is sent.
+    """
+    running: dict[int, Job] = {}
+    async with trio.open_nursery() as nursery:
+        async for batch in instructions:
+            for item in batch:
+                if type(item) is Job:
+                    running[item.attempt] = item
+                    assert item.spec is not None
+                    # A task takes over the context variables of whoever starts it.
+                    item.spec.context.run(
+                        nursery.start_soon, _run_coroutine, item, running, stimuli, store
+                    )
+                elif item.attempt in running:
+                    _cancel(running[item.attempt])
+
+
+def _cancel(job: Job) -> None:
+    job.cancelled = True
+    if job.scope is not None:
+        job.scope.cancel()
+
+
+@trio.lowlevel.enable_ki_protection
+async def _run_coroutine(job: Job, running: dict[int, Job], stimuli: Stimuli, store: Store) -> None:
+    current_job.set(job)
+    spec, inputs = job.spec, job.inputs
+    assert spec is not None
+    with trio.CancelScope() as scope:
+        job.scope = scope
+        if job.cancelled:
+            scope.cancel()
+        try:
+            value = await _call(spec, inputs)
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whoever awaits the task gets it
+            job.fail(error, error.__traceback__)
+        else:
+            job.succeed(value)
+    if scope.cancelled_caught:
+        job.cancel_outcome()
+    job.scope = None
+    del running[job.attempt]
+    stimuli.send_nowait((terminal_stimulus(job, store),))
+
+
+@trio.lowlevel.disable_ki_protection
+async def _call(spec: Spec, inputs: dict[Key, object]) -> object:
+    """Run the user's coroutine, which Ctrl-C may interrupt anywhere."""
+    return await spec.call(inputs)

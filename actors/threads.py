@@ -1,0 +1,128 @@
+"""The threads that run plain functions: fed by one queue, drained in batches.
+
+A job goes in through a `SimpleQueue` and comes back through a deque; a thread that finishes a job
+wakes the event loop only if nobody has since the last time it looked. So a thousand jobs in flight
+cost a few wake-ups, where a hop into a thread and back for each would cost two apiece.
+
+The threads belong to the supervisor, not to the actor that feeds them: a function that runs
+cannot be stopped, so it outlives a crash of the actor and keeps its slot.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+
+import trio
+
+from trouper.actors.job import Job
+from trouper.wire.stimuli import Secede
+
+
+class ThreadPool:
+    """A fixed number of threads, and one more for each job that has given its slot back.
+
+    Args:
+        size: How many jobs may run at once.
+        name: Of the worker; the threads' names begin with it.
+        deliver: Called in the event loop with the jobs that have ended, and with `Secede` for
+            those that give their slot back, in the order in which it happened.
+        token: Of the event loop.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        name: str,
+        deliver: Callable[[list[Job | Secede]], None],
+        token: trio.lowlevel.TrioToken,
+    ) -> None:
+        self._name = name
+        self._deliver = deliver
+        self._token = token
+        self._inbox: SimpleQueue[Job | None] = SimpleQueue()
+        self._outbox: deque[Job | Secede] = deque()
+        self._awake = False
+        """Somebody has asked the loop to drain since it last began to."""
+        self._jobs: dict[int, Job] = {}
+        self._threads: set[threading.Thread] = set()
+        self._started = 0
+        self._size = size
+        for _ in range(size):
+            self._start_thread()
+
+    def submit(self, job: Job) -> None:
+        """Run a job in the next thread that is free."""
+        job.in_thread = True
+        self._jobs[job.attempt] = job
+        self._inbox.put(job)
+
+    def cancel(self, attempt: int) -> bool:
+        """Ask a job to stop; whether it is one of ours."""
+        job = self._jobs.get(attempt)
+        if job is not None:
+            job.cancelled = True
+        return job is not None
+
+    def running(self) -> list[Job]:
+        """The jobs that have not come back."""
+        return list(self._jobs.values())
+
+    def secede(self, job: Job) -> None:
+        """Give the slot of a job back and go on without. Called in the thread that runs it."""
+        if not job.seceded:
+            job.seceded = True
+            self._start_thread()  # in place of this one, which ends with the job
+            self._post(Secede(job.key, job.attempt))
+
+    def close(self) -> None:
+        """End the threads. Those that run a job end after it, and nobody waits for them."""
+        busy = bool(self._jobs)
+        for _ in self._threads:
+            self._inbox.put(None)
+        if not busy:
+            for thread in list(self._threads):
+                thread.join()  # it is idle and about to end: this takes microseconds
+
+    def _start_thread(self) -> None:
+        self._started += 1
+        # Daemons: whoever leaves without waiting for a function that hangs shall be able to.
+        thread = threading.Thread(
+            target=self._work, name=f"{self._name}-thread-{self._started}", daemon=True
+        )
+        self._threads.add(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        inbox = self._inbox
+        while (job := inbox.get()) is not None:
+            job.run()
+            seceded = job.seceded
+            self._post(job)
+            del job  # an idle thread keeps nothing alive
+            if seceded:
+                break
+        self._threads.discard(threading.current_thread())
+
+    def _post(self, item: Job | Secede) -> None:
+        # Order matters: `_drain` lowers the flag before it empties the deque, so that an item
+        # added while the flag is up is always seen.
+        self._outbox.append(item)
+        if not self._awake:
+            self._awake = True
+            try:
+                self._token.run_sync_soon(self._drain)
+            except trio.RunFinishedError:
+                return  # the loop was left without waiting for this job: nobody wants it
+
+    def _drain(self) -> None:
+        self._awake = False
+        outbox = self._outbox
+        batch: list[Job | Secede] = []
+        while outbox:
+            item = outbox.popleft()
+            if type(item) is Job:
+                del self._jobs[item.attempt]
+            batch.append(item)
+        if batch:
+            self._deliver(batch)

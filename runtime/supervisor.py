@@ -1,0 +1,285 @@
+"""The supervisor: one nursery that owns the machine's task and the actors.
+
+Stimuli come in through one channel, in batches; one task takes them, has the machine handle each,
+and carries out the instructions in their order: it resolves references and drops payloads at
+once, before anything reaches an actor, so that no drop can overtake a use.
+
+The machine's task waits for nothing but stimuli. The channels have no bound, and need none: what
+is in them is bounded by what is under way, since an actor is only told of an attempt that holds
+a slot, and owes one stimulus for it. What a user submits is bounded by the user.
+
+A crash of an actor is contained: the attempts that it owed end with a failure, and it is started
+again, within limits. Past the limits, or if the machine itself finds a fault, the worker fails:
+everybody who waits is told why, and nobody waits for ever.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import trio
+
+from trouper.actors.errors import ActorCrashed
+from trouper.actors.execute import THREAD, ExecuteCommand, Stimuli
+from trouper.actors.job import Job, terminal_stimulus
+from trouper.actors.store import Store
+from trouper.actors.threads import ThreadPool
+from trouper.runtime.errors import WorkerFailed
+from trouper.runtime.machine import Machine
+from trouper.wire.instructions import (
+    CancelExecute,
+    CancelGather,
+    DropData,
+    DropSpec,
+    Execute,
+    FindMissingLater,
+    Gather,
+    Report,
+    RetryBusyWorkerLater,
+)
+from trouper.wire.stimuli import (
+    ExecuteCancelled,
+    ExecuteFailure,
+    ExecuteReschedule,
+    ExecuteSuccess,
+    Secede,
+    Stimulus,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class ExecuteActor(Protocol):
+    """What runs jobs: `trouper.actors.execute.execute`, or a fake."""
+
+    async def __call__(
+        self,
+        instructions: trio.MemoryReceiveChannel[list[ExecuteCommand]],
+        stimuli: Stimuli,
+        store: Store,
+    ) -> None:
+        """Run jobs until the channel of instructions is closed."""
+        ...
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """How often an actor may crash: `limit` times within `period_s` seconds."""
+
+    limit: int = 3
+    period_s: float = 5.0
+    backoff_s: float = 0.05
+    """Wait before the first restart; doubled with each further one in the period."""
+
+
+class Listener(Protocol):
+    """Who gave the work: the embedded worker. Called in the machine's task; must not block."""
+
+    def on_report(self, report: Report) -> None:
+        """What has become of the work, in the order of events."""
+        ...
+
+    def on_batch_end(self) -> None:
+        """All stimuli that had come so far are handled."""
+        ...
+
+    def on_failure(self, reason: BaseException) -> None:
+        """The supervisor has given up."""
+        ...
+
+
+TERMINAL = frozenset({ExecuteSuccess, ExecuteFailure, ExecuteReschedule, ExecuteCancelled})
+UNSUPPORTED = frozenset({Gather, CancelGather, RetryBusyWorkerLater, FindMissingLater})
+
+BATCH_LIMIT = 1000
+"""Stimuli handled in one go before other tasks get their turn."""
+
+
+class Supervisor:
+    """See the module's text.
+
+    Args:
+        machine: Whose decisions are carried out.
+        store: The payloads.
+        listener: Gets the reports.
+        name: Of the worker.
+        actor: Runs jobs.
+        restart_policy: What an actor may do before the worker fails.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        store: Store,
+        listener: Listener,
+        *,
+        name: str,
+        actor: ExecuteActor,
+        restart_policy: RestartPolicy,
+    ) -> None:
+        self.machine = machine
+        self.store = store
+        self.owed: dict[int, Job] = {}
+        """The attempts whose terminal stimulus has not been handled."""
+        self._listener = listener
+        self._actor = actor
+        self._restart_policy = restart_policy
+        self._outbox: list[ExecuteCommand] = []
+        self._stimuli_out, self._stimuli_in = trio.open_memory_channel[Sequence[Stimulus]](math.inf)
+        self._jobs_out, self._jobs_in = trio.open_memory_channel[list[ExecuteCommand]](math.inf)
+        self.closed = False
+        self._batch: list[Stimulus] | None = None
+        """Sent, and not taken by the machine's task yet."""
+        self._scope = trio.CancelScope()
+        self.threads = ThreadPool(
+            machine.ledger.config.slots["thread"],
+            name,
+            self._deliver,
+            trio.lowlevel.current_trio_token(),
+        )
+
+    def send(self, stimulus: Stimulus) -> None:
+        """Queue a stimulus. Those sent before the machine gets its turn travel together."""
+        if self._batch is None:
+            self._batch = [stimulus]
+            self._stimuli_out.send_nowait(self._batch)
+        else:
+            self._batch.append(stimulus)
+
+    def close(self) -> None:
+        """End `run` when the stimuli that are queued have been handled. Idempotent."""
+        self.closed = True
+        self._stimuli_out.close()
+
+    async def run(self) -> None:
+        """Run the machine and its actors until `close`. Faults go to the listener."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                nursery.start_soon(self._run_actor)
+                await self._run_machine()
+                self._jobs_out.close()
+        finally:
+            self.close()
+            self.threads.close()
+
+    def _fail(self, error: Exception) -> None:
+        """Give up: nobody shall wait for ever."""
+        logger.critical("the worker fails: %s", error, exc_info=error)
+        self._listener.on_failure(error)
+        self._scope.cancel()
+
+    # The machine's task
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run_machine(self) -> None:
+        stimuli = self._stimuli_in
+        async for first in stimuli:
+            batch: Sequence[Stimulus] = first
+            handled = 0
+            while True:
+                self._batch = None  # whoever sends from now on begins another
+                try:
+                    for stimulus in batch:
+                        self._handle(stimulus)
+                except Exception as error:  # noqa: BLE001 - a fault of ours, whatever it is
+                    self._fail(error)
+                    return
+                handled += len(batch)
+                if handled >= BATCH_LIMIT:
+                    break
+                try:
+                    batch = stimuli.receive_nowait()
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+            if self._outbox:
+                self._jobs_out.send_nowait(self._outbox)
+                self._outbox = []
+            self._listener.on_batch_end()
+
+    def _handle(self, stimulus: Stimulus) -> None:
+        if type(stimulus) in TERMINAL:
+            self.owed.pop(stimulus.attempt, None)  # type: ignore[union-attr]
+        for instruction in self.machine.handle(stimulus):
+            # By type and not `match`: each is on the way of every task.
+            if type(instruction) is Execute:
+                self._execute(instruction)
+            elif type(instruction) is DropSpec:
+                self.store.drop_spec(instruction.key, instruction.spec_id)
+            elif type(instruction) is DropData:
+                self.store.drop(instruction.key, instruction.attempt)
+            elif type(instruction) is CancelExecute:
+                self._cancel(instruction)
+            elif type(instruction) in UNSUPPORTED:
+                raise WorkerFailed(f"this worker has no actor for {instruction}")
+            else:
+                self._listener.on_report(cast("Report", instruction))
+
+    def _execute(self, execute: Execute) -> None:
+        key, attempt = execute.key, execute.attempt
+        spec = self.store.spec(key, execute.spec_id)
+        inputs = {name: self.store.get(name, entry) for name, entry in execute.inputs}
+        job = Job(key, attempt, execute.executor, spec, inputs, self)
+        self.owed[attempt] = job
+        # Plain functions go to the threads without a detour through the actor's task, which
+        # would cost as much as the function.
+        if execute.executor == THREAD:
+            self.threads.submit(job)
+        else:
+            self._outbox.append(job)
+
+    def _cancel(self, cancel: CancelExecute) -> None:
+        if not self.threads.cancel(cancel.attempt):
+            self._outbox.append(cancel)
+
+    def _deliver(self, batch: list[Job | Secede]) -> None:
+        """What threads bring, in the event loop."""
+        if self.closed:  # left without waiting for them, or failed
+            self._listener.on_batch_end()
+            return
+        stimuli: list[Stimulus] = []
+        for item in batch:
+            stimuli.append(terminal_stimulus(item, self.store) if isinstance(item, Job) else item)
+        self._stimuli_out.send_nowait(stimuli)
+
+    # The actor's task
+
+    async def _run_actor(self) -> None:
+        crashes: deque[float] = deque()
+        policy = self._restart_policy
+        while True:
+            try:
+                await self._actor(self._jobs_in, self._stimuli_out, self.store)
+                return
+            except Exception as error:  # whatever it is, the worker goes on
+                logger.error("the execute actor has crashed", exc_info=error)
+                self._fail_attempts(error)
+                now = trio.current_time()
+                crashes.append(now)
+                while crashes[0] < now - policy.period_s:
+                    crashes.popleft()
+                if len(crashes) > policy.limit:
+                    self._fail(error)
+                    return
+            await trio.sleep(policy.backoff_s * 2 ** (len(crashes) - 1))
+
+    def _fail_attempts(self, error: Exception) -> None:
+        """End what the crashed actor owes; what it has not taken yet is for the next one."""
+        untaken: list[ExecuteCommand] = []
+        while True:
+            try:
+                untaken += self._jobs_in.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+        if untaken:
+            self._jobs_out.send_nowait(untaken)
+        kept = {item.attempt for item in untaken if type(item) is Job}
+        for job in list(self.owed.values()):
+            if not job.ended and not job.in_thread and job.attempt not in kept:
+                crash = ActorCrashed(f"the actor that ran {job.key!r} has crashed: {error!r}")
+                crash.__cause__ = error
+                job.fail(crash, None)
+                self._stimuli_out.send_nowait((terminal_stimulus(job, self.store),))

@@ -1,0 +1,461 @@
+"""The embedded worker: a graph of tasks, run in this process.
+
+`Worker` stands where a scheduler stands on a cluster: it turns what users submit into stimuli, and
+the machine's reports into results that handles wait for. It decides nothing about when or where a
+task runs. `open_worker` (in `opening`) puts the parts together and owns their lives.
+
+Everything but the finalisers of handles happens in the thread of the event loop.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from contextvars import Context, copy_context
+from typing import Any, TypeVar, cast, overload
+
+import trio
+
+from trouper.actors.execute import COROUTINE, THREAD
+from trouper.actors.job import current_job
+from trouper.actors.spec import ATOMS, Extractor, Spec, is_coroutine_function
+from trouper.runtime.completion import AsCompleted
+from trouper.runtime.errors import ForeignHandle, ResourceError, WorkerClosed, WorkerFailed
+from trouper.runtime.failure import Failure
+from trouper.runtime.handle import Outcome, Record, TaskHandle
+from trouper.runtime.ledger import Config
+from trouper.runtime.status import WorkerStatus, status_of
+from trouper.runtime.supervisor import Supervisor
+from trouper.runtime.unobserved import Unobserved
+from trouper.wire.instructions import Report, TaskErred, TaskFinished
+from trouper.wire.keys import UserKey, decode_key, encode_key
+from trouper.wire.stimuli import CancelTask, ComputeTask, FreeKeys, Secede
+from trouper.wire.vocabulary import Key
+
+T = TypeVar("T")
+
+FAIRNESS = 64
+"""Of so many awaits of tasks that have ended already, one lets other trio tasks have their turn."""
+
+
+class Worker:
+    """Runs tasks, and plain functions in threads; made by `open_worker`.
+
+    All methods are for the event loop's own thread; `WorkerExecutor` is for others.
+    """
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.name = name
+        self.supervisor: Supervisor
+        """Set by `open_worker` before anybody else sees the worker."""
+        self.pending = 0
+        """Submitted tasks that have not ended."""
+        self.unobserved = Unobserved()
+        self.failure: BaseException | None = None
+        """Why the worker has failed, if it has."""
+        self.interrupted: Callable[[BaseException], None] | None = None
+        """Called with a KeyboardInterrupt that hit a task which nobody awaits."""
+        self._config = config
+        self._idle: trio.Event | None = None
+        self._closed = False
+        self._gave_up = False
+        self._thread = threading.get_ident()
+        self._token = trio.lowlevel.current_trio_token()
+        self._records: dict[Key, Record] = {}
+        self._last_run_id = 0
+        self._extractor = Extractor[TaskHandle[Any]](TaskHandle, self._key_of_input)
+        self._failures: dict[Key, Failure] = {}
+        """Of the present batch, for those that follow from them."""
+        self._freed: list[Key] = []
+        self._dropped: deque[Record] = deque()
+        self._sweeping = False
+        self._immediate = 0
+
+    # Submitting
+
+    @overload
+    def submit(
+        self,
+        fn: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,
+        key: UserKey = None,
+        priority: float = 0,
+        resources: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> TaskHandle[T]: ...
+    @overload
+    def submit(
+        self,
+        fn: Callable[..., T],
+        /,
+        *args: Any,
+        key: UserKey = None,
+        priority: float = 0,
+        resources: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> TaskHandle[T]: ...
+    @trio.lowlevel.enable_ki_protection
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        key: UserKey = None,
+        priority: float = 0,
+        resources: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> TaskHandle[Any]:
+        """Submit a task, and return at once.
+
+        Args:
+            fn: A plain function, which runs in a thread, or a coroutine function, which runs as
+                a trio task.
+            args: Its arguments. Handles among them, also inside lists, tuples, sets and dicts,
+                are replaced by the results of their tasks, once those have ended.
+            key: Its name, unique in the worker; made from the function's name if there is none.
+                If there is such a task, a handle of that one is returned, unless it was
+                cancelled.
+            priority: Of tasks that are ready, the one with the higher priority starts first;
+                among equals, the one submitted first.
+            resources: What it takes of the worker's named resources while it runs.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            TypeError: The function cannot be called.
+            InvalidKey: The key is not text, a number, bytes or a tuple of such.
+            ResourceError: The worker has no such resource, or less of it.
+            ForeignHandle: An argument is a handle of another worker.
+            TaskReleased: An argument is a handle that was released.
+            WorkerClosed: The worker takes no more tasks.
+        """
+        return self.submit_in(copy_context(), fn, args, kwargs, key, priority, resources)
+
+    @trio.lowlevel.enable_ki_protection
+    def submit_in(
+        self,
+        context: Context,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        key: UserKey,
+        priority: float,
+        resources: Mapping[str, float] | None,
+    ) -> TaskHandle[Any]:
+        """Like `submit`, with the context variables that the task shall see."""
+        self._check_open()
+        if not callable(fn):
+            raise TypeError(f"a task is a function, and {fn!r} cannot be called")
+        run_id = self._last_run_id + 1
+        prefix = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+        if key is None:
+            text = f"{prefix}-{run_id}"
+            while text in self._records or text.startswith("~"):
+                text = f"task {text}"  # somebody has given this very key
+        else:
+            text = encode_key(key)
+        known = self._records.get(text)
+        if known is not None and not known.cancelled:
+            return TaskHandle(self, known)
+        if resources:
+            self._check_resources(resources)
+        if priority != priority:
+            raise ValueError("the priority is not a number")
+        found: list[TaskHandle[Any]] = []
+        extract = self._extractor.extract
+        if args:
+            args = tuple([v if type(v) in ATOMS else extract(v, found) for v in args])
+        if kwargs:
+            kwargs = {name: extract(value, found) for name, value in kwargs.items()}
+        self._last_run_id = run_id
+        record = Record(text, run_id)
+        handle: TaskHandle[Any] = TaskHandle(self, record)
+        spec = Spec(fn, args, kwargs, context, bool(found))
+        self.supervisor.store.put_spec(text, run_id, spec)
+        self._records[text] = record
+        self.pending += 1
+        local = tuple([input_.record.key for input_ in found]) if found else ()
+        executor = COROUTINE if is_coroutine_function(fn) else THREAD
+        self.supervisor.send(
+            ComputeTask(
+                text,
+                run_id,
+                run_id,
+                (-priority, run_id),
+                local,
+                executor=executor,
+                resources=dict(resources) if resources else {},
+                prefix=prefix,
+            )
+        )
+        return handle
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        priority: float = 0,
+        resources: Mapping[str, float] | None = None,
+    ) -> list[TaskHandle[Any]]:
+        """Submit a task for each element, or for each tuple of elements of several iterables.
+
+        Returns:
+            A handle for each, in the order of the elements.
+        """
+        if not iterables:
+            raise TypeError("map() needs at least one iterable")
+        return [
+            self.submit(fn, *args, priority=priority, resources=resources)
+            for args in zip(*iterables, strict=False)
+        ]
+
+    async def run(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        key: UserKey = None,
+        priority: float = 0,
+        resources: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Submit a task and wait for its result; see `submit`.
+
+        If the wait is cancelled, so is the task, unless somebody else wants it.
+        """
+        handle = self.submit(fn, *args, key=key, priority=priority, resources=resources, **kwargs)
+        try:
+            return await handle
+        finally:
+            if not handle.done():
+                self._withdraw(handle.record)
+
+    def as_completed(self, handles: Iterable[TaskHandle[T]]) -> AsCompleted[T]:
+        """Iterate, with ``async for``, over handles in the order in which their tasks end."""
+        return AsCompleted(handles, self.give_slot_back)
+
+    def status(self) -> WorkerStatus:
+        """Counts by phase, slots, resources and bytes. The cost grows with the tasks held."""
+        state = "failed" if self.failure else "closed" if self._closed else "running"
+        return status_of(self.supervisor.machine.ledger, self.name, state)
+
+    def _key_of_input(self, handle: TaskHandle[Any]) -> Key:
+        """The key under which the machine knows an argument; or say why it cannot be one."""
+        if handle.owner is not self:
+            raise ForeignHandle(
+                f"{handle!r} belongs to another worker; await it, and pass its result on"
+            )
+        handle.check_usable()
+        record = handle.record
+        if self._records.get(record.key) is not record:  # submitted anew after a cancellation
+            assert record.failure is not None
+            record.failure.throw()
+        return record.key
+
+    def _check_open(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "a Worker is used in the thread of its event loop; from other threads use "
+                "trio.from_thread, or a WorkerExecutor"
+            )
+        if self.failure is not None:
+            raise WorkerFailed(f"worker {self.name!r} has failed") from self.failure
+        if self._closed:
+            raise WorkerClosed(f"worker {self.name!r} is closed and takes no more tasks")
+
+    def _check_resources(self, resources: Mapping[str, float]) -> None:
+        total = self._config.resources
+        for name, amount in resources.items():
+            if name not in total:
+                known = ", ".join(sorted(total)) or "none"
+                raise ResourceError(f"this worker has no resource {name!r}; it has {known}")
+            if not 0 < amount <= total[name]:
+                raise ResourceError(
+                    f"the task asks for {amount:g} of the resource {name!r}; this worker has "
+                    f"{total[name]:g}, and an amount is positive"
+                )
+
+    # Waiting and cancelling, for handles
+
+    async def wait_for(self, record: Record) -> Any:
+        """The value of a task; or raise why there is none."""
+        if record.outcome is Outcome.PENDING:
+            self.give_slot_back()
+            await record.wait()
+        else:
+            # A full checkpoint costs as much as a small task, so not at every await.
+            self._immediate += 1
+            if self._immediate % FAIRNESS:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            else:
+                await trio.lowlevel.checkpoint()
+        return self.value_of(record)
+
+    def value_of(self, record: Record) -> Any:
+        """The value of a task that has ended; or raise why there is none."""
+        if record.failure is not None:
+            record.failure.throw()
+        return self.supervisor.store.get(record.key, record.attempt)
+
+    def give_slot_back(self) -> None:
+        """A task of this worker is about to wait for another one: its slot is for others."""
+        job = current_job.get(None)
+        if job is None or job.owner is not self.supervisor or job.ended:
+            return
+        if job.in_thread:
+            self.supervisor.threads.secede(job)
+        elif not job.seceded:
+            job.seceded = True
+            self.supervisor.send(Secede(job.key, job.attempt))
+
+    @trio.lowlevel.enable_ki_protection
+    def cancel(self, record: Record) -> bool:
+        """Cancel a task; whether it was still pending."""
+        if record.outcome is not Outcome.PENDING or self.failure is not None:
+            return False
+        self._end(record, Failure(record.key, None, None))
+        self.supervisor.send(CancelTask(record.key))
+        return True
+
+    @trio.lowlevel.enable_ki_protection
+    def cancel_all(self) -> None:
+        """Take no more tasks, and cancel those that have not ended."""
+        self._closed = True
+        for record in list(self._records.values()):
+            self.cancel(record)
+
+    @trio.lowlevel.enable_ki_protection
+    def _withdraw(self, record: Record) -> None:
+        """The only one who waits gives up; a task that others depend on goes on."""
+        if record.handles == 1 and self._records.get(record.key) is record:
+            self._end(record, Failure(record.key, None, None))
+            self._forget(record)
+            self._send_freed()
+
+    def phase(self, record: Record) -> str:
+        """The derived name of a task's state."""
+        if record.outcome is Outcome.PENDING:
+            phase = self.supervisor.machine.phase(record.key)
+            return "waiting" if phase == "released" else phase  # on its way to the machine
+        if record.failure is None:
+            return "memory"
+        return "cancelled" if record.cancelled else "error"
+
+    def drop(self, record: Record) -> None:
+        """A handle is gone. Called by finalisers: in any thread, at any moment."""
+        self._dropped.append(record)
+        if not self._sweeping:
+            self._sweeping = True
+            with suppress(trio.RunFinishedError):  # else all that it held is gone already
+                self._token.run_sync_soon(self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        while self._dropped:
+            record = self._dropped.popleft()
+            record.handles -= 1
+            if not record.handles and record.outcome is not Outcome.PENDING:
+                self._forget(record)
+        self._send_freed()
+
+    def _forget(self, record: Record) -> None:
+        """Nobody has a handle of a task that has ended."""
+        if self._records.get(record.key) is record:
+            del self._records[record.key]
+            self._freed.append(record.key)
+
+    def _send_freed(self) -> None:
+        if self._freed and not self.supervisor.closed:
+            self.supervisor.send(FreeKeys(tuple(self._freed)))
+        self._freed.clear()
+
+    # What the supervisor tells
+
+    def on_report(self, report: Report) -> None:
+        """A task has ended."""
+        if type(report) is TaskFinished:
+            record = self._records.get(report.key)
+            if record is None:
+                self._freed.append(report.key)
+            elif record.run_id == report.run_id and record.outcome is Outcome.PENDING:
+                record.finish(report.attempt)
+                self._ended(record)
+        elif type(report) is TaskErred:
+            self._on_erred(report)
+        # The others are of data and slots, which nobody here has asked about.
+
+    def _on_erred(self, report: TaskErred) -> None:
+        key = report.key
+        record = self._records.get(key)
+        if record is not None and record.run_id == report.run_id and record.failure is not None:
+            self._failures[key] = record.failure  # cancelled, and told so at the time
+            return
+        via: Failure | None = None
+        if report.via is not None:
+            via = self._failures.get(report.via) or self._records[report.via].failure
+        exception = None
+        if report.attempt:
+            exception = cast("BaseException", self.supervisor.store.get(key, report.attempt))
+        failure = self._failures[key] = Failure(key, exception, via)
+        if exception is not None:
+            self.unobserved.add(failure)
+        if record is None:
+            self._freed.append(key)
+        elif record.run_id == report.run_id:
+            if isinstance(exception, KeyboardInterrupt) and record.event is None:
+                assert self.interrupted is not None
+                self.interrupted(exception)
+                failure.observed = True
+            self._end(record, failure)
+
+    def on_batch_end(self) -> None:
+        """All that had come is handled."""
+        self._failures.clear()
+        self._send_freed()
+        if self._idle is not None and self.is_idle():
+            self._idle.set()
+
+    def on_failure(self, reason: BaseException) -> None:
+        """The supervisor has given up: tell everybody who waits."""
+        self.failure = reason
+        for record in list(self._records.values()):
+            if record.outcome is Outcome.PENDING:
+                error = WorkerFailed(f"worker {self.name!r} has failed before {record.key!r} ended")
+                error.__cause__ = reason
+                self._end(record, Failure(record.key, error, None))
+        if self._idle is not None:
+            self._idle.set()
+
+    def _end(self, record: Record, failure: Failure) -> None:
+        record.fail(failure)
+        self._ended(record)
+
+    def _ended(self, record: Record) -> None:
+        self.pending -= 1
+        if not record.handles:
+            self._forget(record)
+
+    # For the end of it
+
+    def is_idle(self) -> bool:
+        """Whether every task has ended, and every attempt too."""
+        if self.failure is not None:
+            return not self.supervisor.threads.running()
+        return not self.pending and not self.supervisor.owed
+
+    async def wait_idle(self) -> None:
+        """Wait until every task and every attempt has ended."""
+        while not self.is_idle() and not self._gave_up:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    def give_up_waiting(self) -> None:
+        """End `wait_idle`, whatever still runs."""
+        self._gave_up = True
+        if self._idle is not None:
+            self._idle.set()
+
+    def still_running(self) -> list[UserKey]:
+        """The keys of the attempts that have not ended."""
+        return [decode_key(job.key) for job in self.supervisor.owed.values()]
