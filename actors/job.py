@@ -31,6 +31,11 @@ class JobState(Enum):
     CANCELLED = "cancelled"
 
 
+# Members by themselves: looking them up is slow up to Python 3.11, and each job does it often.
+PENDING, SUCCESS = JobState.PENDING, JobState.SUCCESS
+FAILURE, CANCELLED = JobState.FAILURE, JobState.CANCELLED
+
+
 class Job(msgspec.Struct, eq=False):
     """An `Execute` with everything in place of references."""
 
@@ -50,7 +55,7 @@ class Job(msgspec.Struct, eq=False):
     seceded: bool = False
     scope: trio.CancelScope | None = None
     """Of a coroutine that runs."""
-    state: JobState = JobState.PENDING
+    state: JobState = PENDING
     value: Any = None
     """The value or the exception."""
     nbytes: int = 0
@@ -59,7 +64,7 @@ class Job(msgspec.Struct, eq=False):
     @property
     def ended(self) -> bool:
         """Whether its outcome is known."""
-        return self.state is not JobState.PENDING
+        return self.state is not PENDING
 
     def run(self) -> None:
         """Run a plain function to its end, in this thread. Raises nothing."""
@@ -91,7 +96,7 @@ class Job(msgspec.Struct, eq=False):
     def succeed(self, value: object) -> None:
         """It has returned; a cancellation that came too late does not count."""
         self.nbytes = sizeof(value)
-        self._finish(JobState.SUCCESS, value)
+        self._finish(SUCCESS, value)
 
     def fail(self, error: BaseException, traceback: TracebackType | None) -> None:
         """It has raised. If it was asked to stop, that is why.
@@ -104,11 +109,11 @@ class Job(msgspec.Struct, eq=False):
             self.cancel_outcome()
         else:
             BaseException.with_traceback(error, traceback)
-            self._finish(JobState.FAILURE, error)
+            self._finish(FAILURE, error)
 
     def cancel_outcome(self) -> None:
         """It was cancelled before it brought anything."""
-        self._finish(JobState.CANCELLED, None)
+        self._finish(CANCELLED, None)
 
     def _finish(self, state: JobState, value: object) -> None:
         self.state = state
@@ -145,13 +150,13 @@ def check_cancelled() -> None:
 def terminal_stimulus(job: Job, store: Store) -> ExecuteSuccess | ExecuteFailure | ExecuteCancelled:
     """Store what a job has brought, and say how it has ended."""
     state = job.state
-    if state is JobState.CANCELLED:
+    if state is CANCELLED:
         return ExecuteCancelled(job.key, job.attempt)
-    assert state is not JobState.PENDING, f"attempt {job.attempt} of {job.key!r} has not ended"
+    assert state is not PENDING, f"attempt {job.attempt} of {job.key!r} has not ended"
     value = job.value
     job.value = None
     store.put(job.key, job.attempt, value)
     type_name = type(value).__qualname__
-    if state is JobState.SUCCESS:
+    if state is SUCCESS:
         return ExecuteSuccess(job.key, job.attempt, job.nbytes, type_name, job.duration_s)
     return ExecuteFailure(job.key, job.attempt, type_name)

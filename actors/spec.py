@@ -121,7 +121,7 @@ class Extractor(Generic[H]):
 
 def _builder(value: Any) -> Callable[[list[Any]], object]:
     """How to make a container like `value` of other parts; of a dict: keys and values in turn."""
-    kind: Any = type(value)
+    kind = cast("Any", type(value))
     if isinstance(value, dict):
         return lambda parts: _refill(value, dict(zip(parts[::2], parts[1::2], strict=True)))
     if isinstance(value, tuple) and hasattr(kind, "_make"):  # a named tuple

@@ -23,6 +23,10 @@ class Outcome(Enum):
     FAILED = "failed"
 
 
+# Members by themselves: looking them up is slow up to Python 3.11.
+PENDING, FINISHED, FAILED = Outcome.PENDING, Outcome.FINISHED, Outcome.FAILED
+
+
 class Record(msgspec.Struct, eq=False):
     """A submitted task, as the worker that submitted it sees it."""
 
@@ -30,7 +34,7 @@ class Record(msgspec.Struct, eq=False):
     run_id: int
     handles: int = 0
     """Handles that have not been dropped or released."""
-    outcome: Outcome = Outcome.PENDING
+    outcome: Outcome = PENDING
     attempt: int = 0
     """Under which the store keeps the value, once it is finished."""
     failure: Failure | None = None
@@ -50,13 +54,13 @@ class Record(msgspec.Struct, eq=False):
 
     def finish(self, attempt: int) -> None:
         """It has a value."""
-        self.outcome = Outcome.FINISHED
+        self.outcome = FINISHED
         self.attempt = attempt
         self._tell()
 
     def fail(self, failure: Failure) -> None:
         """It will have none."""
-        self.outcome = Outcome.FAILED
+        self.outcome = FAILED
         self.failure = failure
         self._tell()
 
@@ -135,7 +139,7 @@ class TaskHandle(Generic[T]):
 
     def done(self) -> bool:
         """Whether awaiting would not wait: the task has finished, failed or been cancelled."""
-        return self._record.outcome is not Outcome.PENDING
+        return self._record.outcome is not PENDING
 
     def cancel(self) -> bool:
         """Cancel the task, whoever else holds a handle, and all tasks that depend on it.
@@ -177,7 +181,7 @@ class TaskHandle(Generic[T]):
     def when_done(self, callback: Callable[["TaskHandle[T]"], None]) -> None:
         """Call back, in the event loop, when the task has ended; at once if it has."""
         record = self._record
-        if record.outcome is not Outcome.PENDING:
+        if record.outcome is not PENDING:
             callback(self)
         elif record.callbacks is None:
             record.callbacks = [lambda: callback(self)]

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from trouper.runtime.task import Executing, Place, Task
+from trouper.runtime.task import NOWHERE, READY, WANTED, Executing, Task
 from trouper.wire.vocabulary import Key, Peer, Priority
 
 
@@ -92,15 +92,15 @@ class ReadyQueue:
         """Take the head out; there is one. It has no place any more."""
         while True:
             _, negative_age, task = heappop(self._heap)
-            if task.place is Place.READY and -task.age == negative_age:
-                task.place = Place.NOWHERE
+            if task.place is READY and -task.age == negative_age:
+                task.place = NOWHERE
                 self.live -= 1
                 return task
 
 
 def _is_ready(entry: tuple[Priority, int, Task]) -> bool:
     task = entry[2]
-    return task.place is Place.READY and -task.age == entry[1]
+    return task.place is READY and -task.age == entry[1]
 
 
 Rank: TypeAlias = tuple[Priority, bool, int, Peer]
@@ -157,7 +157,7 @@ class PeerEntry:
 
     def _is_wanted(self, entry: tuple[Priority, int, Task]) -> bool:
         _, age, task = entry
-        return task.place is Place.WANTED and task.age == age and task in self.held
+        return task.place is WANTED and task.age == age and task in self.held
 
 
 class Flight(msgspec.Struct, gc=False):
@@ -241,7 +241,8 @@ class Ledger:
 
     def enqueue(self, task: Task) -> None:
         """Index a task whose place has become READY."""
-        self.queue_of(task).push(task)
+        queue = self.queue_of(task) if task.resources else self._plain_queues[task.executor]
+        queue.push(task)
         self.ready_count += 1
 
     def dequeue(self, task: Task) -> None:
@@ -249,18 +250,14 @@ class Ledger:
         self.queue_of(task).discard()
         self.ready_count -= 1
 
-    def start_head(self, queue: ReadyQueue) -> Task:
-        """Take the head of a queue out, because it starts."""
-        self.ready_count -= 1
-        return queue.pop()
-
     def take(self, activity: Executing) -> None:
         """Occupy a slot and resources for an attempt."""
         self.slots_free[activity.executor] -= 1
         if not activity.brief:
             self.lengthy[activity.executor] += 1
-        for name, amount in activity.resources:
-            self.millionths_free[name] -= millionths(amount)
+        if activity.resources:
+            for name, amount in activity.resources:
+                self.millionths_free[name] -= millionths(amount)
 
     def give_back_slot(self, activity: Executing) -> None:
         """Free the slot of an attempt."""
@@ -271,9 +268,12 @@ class Ledger:
     def give_back(self, activity: Executing) -> None:
         """Free what an attempt still has."""
         if not activity.seceded:
-            self.give_back_slot(activity)
-        for name, amount in activity.resources:
-            self.millionths_free[name] += millionths(amount)
+            self.slots_free[activity.executor] += 1
+            if not activity.brief:
+                self.lengthy[activity.executor] -= 1
+        if activity.resources:
+            for name, amount in activity.resources:
+                self.millionths_free[name] += millionths(amount)
 
     def observe(self, prefix: str, duration_s: float) -> None:
         """Remember how long a task of a kind has taken."""
@@ -307,7 +307,7 @@ class Ledger:
         """Replace the peers that are said to hold a task's value; this worker is never one."""
         old = task.holders or {}
         new = dict.fromkeys(peer for peer in holders if peer != self.config.address)
-        wanted = task.place is Place.WANTED
+        wanted = task.place is WANTED
         for address in old.keys() - new.keys():
             self._lose(task, address, wanted=wanted)
         task.holders = new or None
@@ -323,7 +323,7 @@ class Ledger:
         if task.holders and address in task.holders:
             del task.holders[address]
             task.holders = task.holders or None
-            self._lose(task, address, wanted=task.place is Place.WANTED)
+            self._lose(task, address, wanted=task.place is WANTED)
 
     def _lose(self, task: Task, address: Peer, *, wanted: bool) -> None:
         entry = self.peers[address]

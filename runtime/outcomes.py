@@ -8,7 +8,7 @@ attempt that is not the current one is stale: what it brought is dropped, and no
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Ledger
 from trouper.runtime.requests import lose_peer
-from trouper.runtime.task import Executing, Place, Task
+from trouper.runtime.task import WANTED, Executing, Task
 from trouper.runtime.transitions import Outcome, conclude, settle_all
 from trouper.wire import stimuli
 from trouper.wire.instructions import (
@@ -20,6 +20,8 @@ from trouper.wire.instructions import (
     RetryBusyWorkerLater,
 )
 from trouper.wire.vocabulary import Key, Peer
+
+COMPUTED = Outcome.COMPUTED
 
 
 def current(ledger: Ledger, key: Key, attempt: int) -> Task | None:
@@ -52,8 +54,9 @@ def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instru
         return
     if task.prefix and ledger.config.run_ahead:
         ledger.observe(task.prefix, ev.duration_s)
-    conclude(ledger, task, Outcome.COMPUTED, ev.attempt, ev.nbytes, ev.type_name, out)
-    settle_all(ledger, out)
+    conclude(ledger, task, COMPUTED, ev.attempt, ev.nbytes, ev.type_name, out)
+    if ledger.unsettled:
+        settle_all(ledger, out)
 
 
 def execute_failure(ledger: Ledger, ev: stimuli.ExecuteFailure, out: list[Instruction]) -> None:
@@ -148,7 +151,7 @@ def gather_busy(ledger: Ledger, ev: stimuli.GatherBusy, out: list[Instruction]) 
     for task in tasks:
         conclude(ledger, task, Outcome.NOT_FETCHED, ev.attempt, 0, "", out)
     settle_all(ledger, out)
-    wanted = [task for task in tasks if task.place is Place.WANTED]
+    wanted = [task for task in tasks if task.place is WANTED]
     only_busy = [
         task.key
         for task in wanted

@@ -17,7 +17,10 @@ def start_ready(ledger: Ledger, out: list[Instruction]) -> None:
     """Start ready tasks while there are slots and resources for them."""
     if ledger.paused:
         return
-    while ledger.ready_count and (queue := next_queue(ledger)) is not None:
+    while ledger.ready_count:
+        queue = next_queue(ledger)
+        if queue is None:
+            return
         start(ledger, queue, out)
 
 
@@ -30,7 +33,9 @@ def next_queue(ledger: Ledger) -> ReadyQueue | None:
                 return choose_queue(ledger)
             only = queue
     # The common case, and on the way of every task: all that is ready is of one kind.
-    return only if only is not None and has_room(ledger, only) else None
+    if only is None or ledger.slots_free[only.executor] > 0:
+        return only
+    return only if has_room(ledger, only) else None
 
 
 def choose_queue(ledger: Ledger) -> ReadyQueue | None:
@@ -83,7 +88,8 @@ def _has_resources(ledger: Ledger, queue: ReadyQueue) -> bool:
 
 def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
     """Begin an attempt for the head of a queue."""
-    task = ledger.start_head(queue)
+    task = queue.pop()
+    ledger.ready_count -= 1
     inputs: tuple[Entry, ...] = ()
     if task.local or task.remote:
         inputs = tuple([(dep.key, dep.entry) for dep in task.local + task.remote])

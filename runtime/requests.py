@@ -8,7 +8,17 @@ from math import isfinite
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Ledger
-from trouper.runtime.task import Executing, Goal, Result, Task
+from trouper.runtime.task import (
+    COMPUTE,
+    FAILED,
+    FETCH,
+    IN_MEMORY,
+    NONE,
+    NOTHING,
+    READY,
+    Executing,
+    Task,
+)
 from trouper.runtime.transitions import (
     Do,
     Request,
@@ -20,7 +30,6 @@ from trouper.runtime.transitions import (
     keep,
     leave,
     link,
-    queue,
     settle_all,
 )
 from trouper.wire import stimuli
@@ -44,16 +53,21 @@ def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]
     """Claim a task to be computed, link its inputs, and queue it."""
     check_compute_task(ledger, ev)
     task = ledger.tasks.get(ev.key)
-    is_new = task is None
     if task is None:
         task = ledger.tasks[ev.key] = Task(ev.key, ledger.next_age())
+        if not (ev.local or ev.who_has or ev.resources):
+            # What follows below, made short: most tasks are new, and this one concerns no other.
+            claim(task, ev)
+            task.place = READY
+            ledger.enqueue(task)
+            return
     elif answer(Request.COMPUTE, task) is Do.FINISHED:
         task.hold = True
         out.append(DropSpec(ev.key, ev.spec_id))
         out.append(TaskFinished(ev.key, ev.run_id, task.entry, task.nbytes, task.type_name))
         return
     elif task.spec_id == ev.spec_id:  # to be computed from this very spec already
-        task.claim = Goal.COMPUTE
+        task.claim = COMPUTE
         task.run_id = ev.run_id
         return
     else:
@@ -64,27 +78,29 @@ def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]
         activity = task.activity
         if isinstance(activity, Executing) and activity.spec_id == ev.spec_id and activity.seceded:
             out.append(LongRunning(ev.key, ev.run_id, None))  # nobody wanted to know at the time
-    task.claim = Goal.COMPUTE
+    claim(task, ev)
+    if ev.local or ev.who_has:
+        link_inputs(ledger, task, ev, out)
+        for dependency in task.local:
+            if dependency.result is FAILED:
+                fail(ledger, task, 0, out, via=dependency, cancelled=dependency.cancelled)
+                break
+    ledger.unsettled.append(task)
+    ledger.unsettled += task.remote  # they may have found a holder
+    settle_all(ledger, out)
+
+
+def claim(task: Task, ev: stimuli.ComputeTask) -> None:
+    """Note what the scheduler wants to have computed, and how."""
+    task.claim = COMPUTE
     task.run_id = ev.run_id
     task.spec_id = ev.spec_id
     task.priority = ev.priority
     task.executor = ev.executor
     task.prefix = ev.prefix
-    task.resources = ()
-    if ev.resources:
-        task.resources = tuple([(n, float(ev.resources[n])) for n in sorted(ev.resources)])
-    if ev.local or ev.who_has:
-        link_inputs(ledger, task, ev, out)
-        for dependency in task.local:
-            if dependency.result is Result.FAILED:
-                fail(ledger, task, 0, out, via=dependency, cancelled=dependency.cancelled)
-                break
-    elif is_new:
-        queue(ledger, task)  # as settling would: it concerns nobody else
-        return
-    ledger.unsettled.append(task)
-    ledger.unsettled += task.remote  # they may have found a holder
-    settle_all(ledger, out)
+    resources = ev.resources
+    if resources or task.resources:
+        task.resources = tuple([(name, float(resources[name])) for name in sorted(resources)])
 
 
 def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
@@ -97,7 +113,7 @@ def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
     for number in ev.priority:
         if number != number:  # not a number: it would upset every order
             raise StimulusError(f"task {ev.key!r} has the priority {ev.priority!r}")
-    for name, amount in ev.resources.items():
+    for name, amount in ev.resources.items() if ev.resources else ():
         if not (isfinite(amount) and amount > 0):
             raise StimulusError(
                 f"task {ev.key!r} asks for {amount!r} of the resource {name!r}; "
@@ -118,9 +134,7 @@ def check_inputs(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
         raise StimulusError(f"task {ev.key!r} cannot have itself as an input")
     for key in ev.local:
         dependency = ledger.tasks.get(key)
-        if dependency is None or not (
-            dependency.spec_id or dependency.result is not Result.NOTHING
-        ):
+        if dependency is None or not (dependency.spec_id or dependency.result is not NOTHING):
             raise StimulusError(
                 f"task {ev.key!r} has the local input {key!r}, which this worker neither "
                 "holds nor computes; submit it first, or name who holds it"
@@ -152,10 +166,10 @@ def link_inputs(
     remote: list[Task] = []
     for key, holders in ev.who_has.items():
         dependency = ledger.ensure(key, ev.priority)
-        if dependency.result is not Result.IN_MEMORY:
+        if dependency.result is not IN_MEMORY:
             dependency.nbytes = ev.nbytes.get(key, dependency.nbytes)
         ledger.set_holders(dependency, holders)
-        if dependency.result is Result.FAILED:
+        if dependency.result is FAILED:
             clear_result(ledger, dependency, out)  # a failure is no reason not to fetch it now
         remote.append(dependency)
     link(task, local, tuple(remote))
@@ -166,13 +180,15 @@ def free_keys(ledger: Ledger, ev: stimuli.FreeKeys, out: list[Instruction]) -> N
     for key in ev.keys:
         task = ledger.tasks.get(key)
         if task is not None:  # the table says WITHDRAW wherever it stands
-            withdraw(ledger, task)
+            task.claim = NONE
+            task.hold = False
+            ledger.unsettled.append(task)
     settle_all(ledger, out)
 
 
 def withdraw(ledger: Ledger, task: Task) -> None:
     """The scheduler wants nothing of a task any more."""
-    task.claim = Goal.NONE
+    task.claim = NONE
     task.hold = False
     ledger.unsettled.append(task)
 
@@ -211,7 +227,7 @@ def acquire_replicas(ledger: Ledger, ev: stimuli.AcquireReplicas, out: list[Inst
             out.append(AddKeys((key,)))
         else:
             clear_result(ledger, task, out)
-            task.claim = Goal.FETCH
+            task.claim = FETCH
             task.nbytes = ev.nbytes.get(key, task.nbytes)
             ledger.unsettled.append(task)
         ledger.set_holders(task, holders)

@@ -61,6 +61,14 @@ class Place(Enum):
     """To be fetched; no holder is known."""
 
 
+# The members by themselves: up to Python 3.11, looking one up in its Enum costs as much as creating
+# a small object, and every stimulus looks at dozens of them.
+NONE, COMPUTE, FETCH = Goal.NONE, Goal.COMPUTE, Goal.FETCH
+NOTHING, IN_MEMORY, FAILED = Result.NOTHING, Result.IN_MEMORY, Result.FAILED
+NOWHERE, WAITING, READY = Place.NOWHERE, Place.WAITING, Place.READY
+WANTED, MISSING = Place.WANTED, Place.MISSING
+
+
 class Executing(msgspec.Struct, eq=False, gc=False):
     """The activity of an attempt that computes the task."""
 
@@ -97,7 +105,7 @@ class Task(msgspec.Struct, eq=False):
     age: int
     """Counts up with every task that is created or asked to be computed anew; unique."""
 
-    claim: Goal = Goal.NONE
+    claim: Goal = NONE
     """What the scheduler wants."""
     local_needs: int = 0
     """How many tasks to be computed here take it as an input that is computed here."""
@@ -118,7 +126,7 @@ class Task(msgspec.Struct, eq=False):
 
     activity: Activity | None = None
 
-    result: Result = Result.NOTHING
+    result: Result = NOTHING
     entry: int = 0
     """The attempt under which the store keeps the value or exception; 0 if there is none."""
     nbytes: int = 0
@@ -131,7 +139,7 @@ class Task(msgspec.Struct, eq=False):
     pins: int = 0
     """How many running attempts use the value under `entry`."""
 
-    place: Place = Place.NOWHERE
+    place: Place = NOWHERE
     holders: dict[Peer, None] | None = None
     """Peers said to hold the value. None where empty: most tasks never have one."""
     dependents: dict["Task", None] | None = None
@@ -140,11 +148,11 @@ class Task(msgspec.Struct, eq=False):
     @property
     def goal(self) -> Goal:
         """What others want, all claims taken together: COMPUTE outranks FETCH."""
-        if self.claim is Goal.COMPUTE or self.local_needs:
-            return Goal.COMPUTE
-        if self.claim is Goal.FETCH or self.remote_needs:
-            return Goal.FETCH
-        return Goal.NONE
+        if self.claim is COMPUTE or self.local_needs:
+            return COMPUTE
+        if self.claim is FETCH or self.remote_needs:
+            return FETCH
+        return NONE
 
     @property
     def phase(self) -> str:
@@ -153,19 +161,19 @@ class Task(msgspec.Struct, eq=False):
         if activity is None:
             return self._idle_phase()
         if isinstance(activity, Fetching):
-            doing, done_by, other = "flight", Goal.FETCH, "waiting"
+            doing, done_by, other = "flight", FETCH, "waiting"
         else:
             doing = "long-running" if activity.seceded else "executing"
-            done_by, other = Goal.COMPUTE, "fetch"
-        goal = self.goal if self.result is Result.NOTHING else Goal.NONE
-        if goal is Goal.NONE:
+            done_by, other = COMPUTE, "fetch"
+        goal = self.goal if self.result is NOTHING else NONE
+        if goal is NONE:
             return f"cancelled({doing})"
         return doing if goal is done_by else f"resumed({doing}->{other})"
 
     def _idle_phase(self) -> str:
-        if self.result is Result.IN_MEMORY:
+        if self.result is IN_MEMORY:
             return "memory"
-        if self.result is Result.FAILED:
+        if self.result is FAILED:
             return "error"
         match self.place:
             case Place.NOWHERE:

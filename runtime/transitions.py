@@ -22,7 +22,22 @@ elsewhere is told by the scheduler what becomes of it.
 from enum import Enum, IntEnum
 
 from trouper.runtime.ledger import Ledger
-from trouper.runtime.task import Executing, Goal, Place, Result, Task
+from trouper.runtime.task import (
+    COMPUTE,
+    FAILED,
+    FETCH,
+    IN_MEMORY,
+    MISSING,
+    NONE,
+    NOTHING,
+    NOWHERE,
+    READY,
+    WAITING,
+    WANTED,
+    Executing,
+    Place,
+    Task,
+)
 from trouper.wire.instructions import (
     AddKeys,
     CancelExecute,
@@ -133,18 +148,24 @@ REQUESTS: dict[Request, tuple[Do, ...]] = {
 _VERDICTS = tuple(OUTCOMES[outcome] for outcome in Outcome)
 _DEEDS = tuple(REQUESTS[request] for request in Request)
 
-_QUEUED = (Place.WAITING, Place.READY)
+# Members by themselves, as in `task`.
+_ADDED = Verdict.ADDED
+_ERRED = Verdict.ERRED
+_FINISHED = Verdict.FINISHED
+_KEEP_GOAL = Verdict.KEEP_GOAL
+_RESCHEDULED = Verdict.RESCHEDULED
+_QUEUED = (WAITING, READY)
 
 
 def standing(task: Task) -> Standing:
     """The column of `REQUESTS` for a task."""
-    if task.result is Result.IN_MEMORY:
+    if task.result is IN_MEMORY:
         return Standing.MEMORY
-    if task.result is Result.FAILED:
+    if task.result is FAILED:
         return Standing.ERROR
     if task.activity is not None:
         return Standing.BUSY
-    if task.place is Place.NOWHERE:
+    if task.place is NOWHERE:
         return Standing.RELEASED
     return Standing.QUEUED if task.place in _QUEUED else Standing.SOUGHT
 
@@ -171,13 +192,13 @@ def conclude(
     activity = task.activity
     assert activity is not None
     task.activity = None
-    goal = task.goal if task.result is Result.NOTHING else Goal.NONE
+    goal = task.goal if task.result is NOTHING else NONE
     verdict = _VERDICTS[outcome][goal]
     if isinstance(activity, Executing):
         ledger.give_back(activity)
-        if goal is Goal.COMPUTE and activity.spec_id != task.spec_id:
-            verdict = Verdict.KEEP_GOAL  # the outcome of something else than is wanted now
-    if verdict is Verdict.FINISHED or verdict is Verdict.ADDED:
+        if goal is COMPUTE and activity.spec_id != task.spec_id:
+            verdict = _KEEP_GOAL  # the outcome of something else than is wanted now
+    if verdict is _FINISHED or verdict is _ADDED:
         keep(ledger, task, attempt, nbytes, type_name, verdict, out)  # and so it is settled
     else:
         _give_none(ledger, task, outcome, verdict, attempt, out)
@@ -196,7 +217,7 @@ def _give_none(
     out: list[Instruction],
 ) -> None:
     """An attempt has brought no value that counts."""
-    if verdict is Verdict.ERRED:
+    if verdict is _ERRED:
         if outcome is Outcome.UNREADABLE:
             # Not `fail`: the needs that remain would fetch the same unreadable value again.
             end_with_failure(ledger, task, attempt, out)
@@ -205,9 +226,9 @@ def _give_none(
         return
     if outcome in _BRINGS_ENTRY:
         out.append(DropData(task.key, attempt))
-    if verdict is Verdict.RESCHEDULED:
+    if verdict is _RESCHEDULED:
         out.append(RescheduleTask(task.key))
-        task.claim = Goal.NONE
+        task.claim = NONE
 
 
 _BRINGS_ENTRY = frozenset({Outcome.COMPUTED, Outcome.FETCHED, Outcome.FAILED, Outcome.UNREADABLE})
@@ -223,26 +244,26 @@ def keep(
     out: list[Instruction],
 ) -> None:
     """A wanted value is in memory: report it, and let those go on who waited for it."""
-    if task.place is not Place.NOWHERE:
+    if task.place is not NOWHERE:
         leave(ledger, task)
     forget_spec(ledger, task, out)
-    task.claim = Goal.NONE
-    task.result = Result.IN_MEMORY
+    task.claim = NONE
+    task.result = IN_MEMORY
     task.entry = attempt
     task.nbytes = nbytes
     task.type_name = type_name
     task.hold = True
     ledger.nbytes += nbytes
-    if verdict is Verdict.FINISHED:
+    if verdict is _FINISHED:
         out.append(TaskFinished(task.key, task.run_id, attempt, nbytes, type_name))
-    elif verdict is Verdict.ADDED:
+    elif verdict is _ADDED:
         out.append(AddKeys((task.key,)))
     if task.dependents:
         for dependent in task.dependents:
-            if dependent.place is Place.WAITING:
+            if dependent.place is WAITING:
                 dependent.unmet -= 1
                 if not dependent.unmet:
-                    dependent.place = Place.READY
+                    dependent.place = READY
                     ledger.enqueue(dependent)
 
 
@@ -287,8 +308,8 @@ def end_with_failure(
     clear_result(ledger, task, out)
     leave(ledger, task)
     forget_spec(ledger, task, out)
-    task.claim = Goal.NONE
-    task.result = Result.FAILED
+    task.claim = NONE
+    task.result = FAILED
     task.entry = attempt
     task.cancelled = cancelled
     task.hold = True
@@ -306,42 +327,45 @@ def settle_all(ledger: Ledger, out: list[Instruction]) -> None:
 
 def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     """Put a task where its goal, activity and result say that it belongs."""
-    if task.result is not Result.NOTHING:
-        if is_retained(task):
+    result = task.result
+    if result is not NOTHING:
+        if task.hold or is_retained(task):
             if task.activity is not None:
                 let_go(ledger, task, out)
             return
-        was_in_memory = task.result is Result.IN_MEMORY
         clear_result(ledger, task, out)
-        if was_in_memory:
+        if result is IN_MEMORY:
             out.append(ReleaseWorkerData(task.key))
     goal = task.goal
-    if task.spec_id and goal is not Goal.COMPUTE:
+    if goal is NONE:
+        if task.place is not NOWHERE:
+            leave(ledger, task)
+        forget_spec(ledger, task, out)
+        let_go(ledger, task, out)
+        return
+    if task.spec_id and goal is not COMPUTE:
         leave(ledger, task)
         forget_spec(ledger, task, out)
     place = place_of(task)
-    if place is Place.WAITING:
-        if task.place not in _QUEUED:
-            leave(ledger, task)
-            queue(ledger, task)
-    elif place is not Place.NOWHERE:
-        seek(ledger, task, place, out)
-    else:
+    if place is NOWHERE:
         leave(ledger, task)
-        if goal is Goal.NONE:
-            let_go(ledger, task, out)
+    elif place is not WAITING:
+        seek(ledger, task, place, out)
+    elif task.place not in _QUEUED:
+        leave(ledger, task)
+        queue(ledger, task)
 
 
 def place_of(task: Task) -> Place:
     """Where a task belongs; WAITING stands for READY too, which is when no input is unmet."""
-    if task.activity is not None or task.result is not Result.NOTHING:
-        return Place.NOWHERE
+    if task.activity is not None or task.result is not NOTHING:
+        return NOWHERE
     goal = task.goal
-    if goal is Goal.COMPUTE:
-        return Place.WAITING
-    if goal is Goal.FETCH:
-        return Place.WANTED if task.holders else Place.MISSING
-    return Place.NOWHERE
+    if goal is COMPUTE:
+        return WAITING
+    if goal is FETCH:
+        return WANTED if task.holders else MISSING
+    return NOWHERE
 
 
 def let_go(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
@@ -355,7 +379,7 @@ def let_go(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
             out.append(CancelExecute(task.key, activity.attempt))
         else:
             out.append(CancelGather(activity.peer, activity.attempt, (task.key,)))
-    elif task.result is Result.NOTHING and not task.dependents:
+    elif task.result is NOTHING and not task.dependents:
         if task.holders:
             ledger.set_holders(task, ())
         ledger.tasks.pop(task.key, None)  # it may have been unsettled more than once
@@ -365,26 +389,26 @@ def is_retained(task: Task) -> bool:
     """Whether a result stays: held by the scheduler, needed by a task here, or in use."""
     if task.hold:
         return True
-    if task.result is Result.FAILED:
+    if task.result is FAILED:
         return False
     return bool(task.local_needs or task.remote_needs or task.pins)
 
 
 def clear_result(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     """Let a value or a failure go, if there is one."""
-    if task.result is Result.NOTHING:
+    if task.result is NOTHING:
         return
-    if task.result is Result.IN_MEMORY:
+    if task.result is IN_MEMORY:
         ledger.nbytes -= task.nbytes
         for dependent in task.dependents or ():
-            if dependent.place is Place.READY:
-                dependent.place = Place.WAITING
+            if dependent.place is READY:
+                dependent.place = WAITING
                 ledger.dequeue(dependent)
-            if dependent.place is Place.WAITING:
+            if dependent.place is WAITING:
                 dependent.unmet += 1
     if task.entry:
         out.append(DropData(task.key, task.entry))
-    task.result = Result.NOTHING
+    task.result = NOTHING
     task.entry = 0
     task.pins = 0  # whoever runs with the value has its own reference; `unpin` sees the entry
     task.hold = False
@@ -396,15 +420,15 @@ def clear_result(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
 def leave(ledger: Ledger, task: Task) -> None:
     """Take a task out of the index in which it stands."""
     place = task.place
-    if place is Place.NOWHERE:
+    if place is NOWHERE:
         return
-    task.place = Place.NOWHERE
-    if place is Place.WANTED:
+    task.place = NOWHERE
+    if place is WANTED:
         ledger.unwant(task)
-    elif place is Place.MISSING:
+    elif place is MISSING:
         del ledger.missing[task]
     else:
-        if place is Place.READY:
+        if place is READY:
             ledger.dequeue(task)
         for dependency in task.remote:
             dependency.remote_needs -= 1
@@ -415,17 +439,17 @@ def queue(ledger: Ledger, task: Task) -> None:
     """To be computed: wait for inputs, or for a turn. Remote inputs begin to be needed."""
     task.unmet = 0
     for dependency in task.local:
-        if dependency.result is not Result.IN_MEMORY:
+        if dependency.result is not IN_MEMORY:
             task.unmet += 1
     for dependency in task.remote:
         dependency.remote_needs += 1
-        if dependency.result is not Result.IN_MEMORY:
+        if dependency.result is not IN_MEMORY:
             task.unmet += 1
             ledger.unsettled.append(dependency)
     if task.unmet:
-        task.place = Place.WAITING
+        task.place = WAITING
     else:
-        task.place = Place.READY
+        task.place = READY
         ledger.enqueue(task)
 
 
@@ -435,7 +459,7 @@ def seek(ledger: Ledger, task: Task, place: Place, out: list[Instruction]) -> No
         return
     leave(ledger, task)
     task.place = place
-    if place is Place.WANTED:
+    if place is WANTED:
         ledger.want(task)
         return
     ledger.missing[task] = None
@@ -483,6 +507,6 @@ def unpin(ledger: Ledger, activity: Executing) -> None:
     """An attempt uses its inputs no more."""
     for key, entry in activity.inputs:
         task = ledger.tasks.get(key)
-        if task is not None and task.entry == entry and task.result is Result.IN_MEMORY:
+        if task is not None and task.entry == entry and task.result is IN_MEMORY:
             task.pins -= 1
             ledger.unsettled.append(task)

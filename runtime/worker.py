@@ -22,7 +22,7 @@ from trouper.actors.spec import ATOMS, Extractor, Spec, is_coroutine_function
 from trouper.runtime.completion import AsCompleted
 from trouper.runtime.errors import ForeignHandle, ResourceError, WorkerClosed, WorkerFailed
 from trouper.runtime.failure import Failure
-from trouper.runtime.handle import Outcome, Record, TaskHandle
+from trouper.runtime.handle import PENDING, Record, TaskHandle
 from trouper.runtime.ledger import Config
 from trouper.runtime.status import WorkerStatus, status_of
 from trouper.runtime.supervisor import Supervisor
@@ -280,7 +280,7 @@ class Worker:
 
     async def wait_for(self, record: Record) -> Any:
         """The value of a task; or raise why there is none."""
-        if record.outcome is Outcome.PENDING:
+        if record.outcome is PENDING:
             self.give_slot_back()
             await record.wait()
         else:
@@ -312,7 +312,7 @@ class Worker:
     @trio.lowlevel.enable_ki_protection
     def cancel(self, record: Record) -> bool:
         """Cancel a task; whether it was still pending."""
-        if record.outcome is not Outcome.PENDING or self.failure is not None:
+        if record.outcome is not PENDING or self.failure is not None:
             return False
         self._end(record, Failure(record.key, None, None))
         self.supervisor.send(CancelTask(record.key))
@@ -335,7 +335,7 @@ class Worker:
 
     def phase(self, record: Record) -> str:
         """The derived name of a task's state."""
-        if record.outcome is Outcome.PENDING:
+        if record.outcome is PENDING:
             phase = self.supervisor.machine.phase(record.key)
             return "waiting" if phase == "released" else phase  # on its way to the machine
         if record.failure is None:
@@ -355,7 +355,7 @@ class Worker:
         while self._dropped:
             record = self._dropped.popleft()
             record.handles -= 1
-            if not record.handles and record.outcome is not Outcome.PENDING:
+            if not record.handles and record.outcome is not PENDING:
                 self._forget(record)
         self._send_freed()
 
@@ -378,7 +378,7 @@ class Worker:
             record = self._records.get(report.key)
             if record is None:
                 self._freed.append(report.key)
-            elif record.run_id == report.run_id and record.outcome is Outcome.PENDING:
+            elif record.run_id == report.run_id and record.outcome is PENDING:
                 record.finish(report.attempt)
                 self._ended(record)
         elif type(report) is TaskErred:
@@ -420,7 +420,7 @@ class Worker:
         """The supervisor has given up: tell everybody who waits."""
         self.failure = reason
         for record in list(self._records.values()):
-            if record.outcome is Outcome.PENDING:
+            if record.outcome is PENDING:
                 error = WorkerFailed(f"worker {self.name!r} has failed before {record.key!r} ended")
                 error.__cause__ = reason
                 self._end(record, Failure(record.key, error, None))
