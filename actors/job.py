@@ -36,8 +36,11 @@ PENDING, SUCCESS = JobState.PENDING, JobState.SUCCESS
 FAILURE, CANCELLED = JobState.FAILURE, JobState.CANCELLED
 
 
-class Job(msgspec.Struct, eq=False):
-    """An `Execute` with everything in place of references."""
+class Job(msgspec.Struct, eq=False, gc=False):
+    """An `Execute` with everything in place of references.
+
+    Not tracked by the garbage collector: one that has ended refers to nothing.
+    """
 
     key: Key
     attempt: int
@@ -123,7 +126,15 @@ class Job(msgspec.Struct, eq=False):
         self.inputs = {}
 
 
-_OURS = frozenset({__name__, "trouper.actors.spec", "trouper.actors.execute"})
+_OURS = frozenset(
+    {
+        __name__,
+        "trouper.actors.spec",
+        "trouper.actors.execute",
+        "trouper.runtime.executor",
+        "trouper.runtime.dask_get",
+    }
+)
 
 current_job: ContextVar[Job] = ContextVar("current_job")
 """The job that the calling code runs in."""

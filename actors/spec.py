@@ -25,8 +25,11 @@ ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex, bytearray,
 CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
-class Spec(msgspec.Struct, eq=False):
-    """A function, its arguments, and the context variables it is to see."""
+class Spec(msgspec.Struct, eq=False, gc=False):
+    """A function, its arguments, and the context variables it is to see.
+
+    Not tracked by the garbage collector: only the store and a running job know it, both let it go.
+    """
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]

@@ -78,19 +78,23 @@ class Failure:
         return type(self.exception), self.exception, self._traceback
 
     def throw(self) -> NoReturn:
-        """Raise what the origin raised, as it was raised there, or `TaskCancelled`.
+        """Raise what the origin raised, as it was raised there, or `TaskCancelled`."""
+        self.origin.observed = True
+        raise self.restore()
+
+    def restore(self) -> BaseException:
+        """What `throw` raises.
 
         It is the same exception object each time, so it is restored first: its own traceback
         and notes, and for a dependent one note more, which names the path.
         """
         origin = self.origin
-        origin.observed = True
         exception = origin.exception
         if exception is None:
             text = f"task {decode_key(self.key)!r} was cancelled"
             if self.via is not None:
                 text += f", because a task was on which it depends: {self.path()}"
-            raise TaskCancelled(text)
+            return TaskCancelled(text)
         notes = list(origin._notes)
         if self.via is not None:
             notes.append(
@@ -99,4 +103,4 @@ class Failure:
             )
         # Past whatever the user's class does about attributes.
         BaseException.__setattr__(exception, "__notes__", notes)
-        raise BaseException.with_traceback(exception, origin._traceback)
+        return BaseException.with_traceback(exception, origin._traceback)

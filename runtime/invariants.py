@@ -7,8 +7,8 @@ from collections import Counter
 
 from trouper.runtime.ledger import Ledger, millionths
 from trouper.runtime.machine import Machine
+from trouper.runtime.settling import is_retained, place_of
 from trouper.runtime.task import Executing, Fetching, Goal, Place, Result, Task
-from trouper.runtime.transitions import is_retained, place_of
 
 
 class InvariantError(AssertionError):

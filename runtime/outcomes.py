@@ -8,8 +8,9 @@ attempt that is not the current one is stale: what it brought is dropped, and no
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Ledger
 from trouper.runtime.requests import lose_peer
+from trouper.runtime.settling import settle_all
 from trouper.runtime.task import WANTED, Executing, Task
-from trouper.runtime.transitions import Outcome, conclude, settle_all
+from trouper.runtime.transitions import Outcome, conclude
 from trouper.wire import stimuli
 from trouper.wire.instructions import (
     DropData,

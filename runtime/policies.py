@@ -7,8 +7,8 @@ stimulus, and is used before `handle` returns.
 """
 
 from trouper.runtime.ledger import Flight, Ledger, PeerEntry, ReadyQueue, millionths
+from trouper.runtime.settling import leave
 from trouper.runtime.task import Executing, Fetching, Task
-from trouper.runtime.transitions import leave
 from trouper.wire.instructions import Execute, Gather, Instruction
 from trouper.wire.vocabulary import Entry
 
@@ -33,9 +33,9 @@ def next_queue(ledger: Ledger) -> ReadyQueue | None:
                 return choose_queue(ledger)
             only = queue
     # The common case, and on the way of every task: all that is ready is of one kind.
-    if only is None or ledger.slots_free[only.executor] > 0:
+    if only is None or ledger.slots_free[only.executor] > 0 or has_room(ledger, only):
         return only
-    return only if has_room(ledger, only) else None
+    return None
 
 
 def choose_queue(ledger: Ledger) -> ReadyQueue | None:

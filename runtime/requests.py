@@ -8,6 +8,7 @@ from math import isfinite
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Ledger
+from trouper.runtime.settling import clear_result, forget_spec, leave, link, settle_all
 from trouper.runtime.task import (
     COMPUTE,
     FAILED,
@@ -24,13 +25,8 @@ from trouper.runtime.transitions import (
     Request,
     Verdict,
     answer,
-    clear_result,
     fail,
-    forget_spec,
     keep,
-    leave,
-    link,
-    settle_all,
 )
 from trouper.wire import stimuli
 from trouper.wire.instructions import (

@@ -13,8 +13,8 @@ import msgspec
 
 from trouper.runtime.errors import SnapshotError
 from trouper.runtime.ledger import Config, Flight, Ledger
+from trouper.runtime.settling import link, place_of, queue
 from trouper.runtime.task import Activity, Executing, Fetching, Goal, Place, Result, Task
-from trouper.runtime.transitions import link, place_of, queue
 from trouper.wire.vocabulary import Entry, Key, Peer, Priority
 
 VERSION = 1

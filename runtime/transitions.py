@@ -9,11 +9,8 @@ to it from outside:
   task has *by then*, not on the one for which the attempt was started; `OUTCOMES` has a row for
   each outcome and a column for each goal.
 
-Everything else follows, and is one rule: `settle` looks at a task's goal, activity and result
-and puts it in the place where it belongs, cancels an attempt that nobody wants, drops a value
-that nobody holds, needs or uses, and forgets a task that nobody knows. Settling a task may
-change what others want of its inputs, which then have to be settled too: `settle_all` goes on
-until nothing is left, without recursion, so that a chain may be as long as memory allows.
+Everything else follows, and is one rule: `settling.settle` puts each task where its three facts
+say that it belongs.
 
 Failure and cancellation go down to dependents along local inputs only: who fetches an input from
 elsewhere is told by the scheduler what becomes of it.
@@ -22,31 +19,23 @@ elsewhere is told by the scheduler what becomes of it.
 from enum import Enum, IntEnum
 
 from trouper.runtime.ledger import Ledger
+from trouper.runtime.settling import clear_result, forget_spec, leave, unpin
 from trouper.runtime.task import (
     COMPUTE,
     FAILED,
-    FETCH,
     IN_MEMORY,
-    MISSING,
     NONE,
     NOTHING,
     NOWHERE,
     READY,
     WAITING,
-    WANTED,
     Executing,
-    Place,
     Task,
 )
 from trouper.wire.instructions import (
     AddKeys,
-    CancelExecute,
-    CancelGather,
     DropData,
-    DropSpec,
-    FindMissingLater,
     Instruction,
-    ReleaseWorkerData,
     RescheduleTask,
     TaskErred,
     TaskFinished,
@@ -154,7 +143,6 @@ _ERRED = Verdict.ERRED
 _FINISHED = Verdict.FINISHED
 _KEEP_GOAL = Verdict.KEEP_GOAL
 _RESCHEDULED = Verdict.RESCHEDULED
-_QUEUED = (WAITING, READY)
 
 
 def standing(task: Task) -> Standing:
@@ -167,7 +155,7 @@ def standing(task: Task) -> Standing:
         return Standing.BUSY
     if task.place is NOWHERE:
         return Standing.RELEASED
-    return Standing.QUEUED if task.place in _QUEUED else Standing.SOUGHT
+    return Standing.QUEUED if task.place in (WAITING, READY) else Standing.SOUGHT
 
 
 def answer(request: Request, task: Task) -> Do:
@@ -314,199 +302,3 @@ def end_with_failure(
     task.cancelled = cancelled
     task.hold = True
     out.append(TaskErred(task.key, task.run_id, attempt, via.key if via else None, cancelled))
-
-
-def settle_all(ledger: Ledger, out: list[Instruction]) -> None:
-    """Settle tasks until none is left that something has changed for."""
-    unsettled = ledger.unsettled
-    # A list that grows while it is walked: first come, first settled, and no recursion.
-    for task in unsettled:
-        settle(ledger, task, out)
-    unsettled.clear()
-
-
-def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
-    """Put a task where its goal, activity and result say that it belongs."""
-    result = task.result
-    if result is not NOTHING:
-        if task.hold or is_retained(task):
-            if task.activity is not None:
-                let_go(ledger, task, out)
-            return
-        clear_result(ledger, task, out)
-        if result is IN_MEMORY:
-            out.append(ReleaseWorkerData(task.key))
-    goal = task.goal
-    if goal is NONE:
-        if task.place is not NOWHERE:
-            leave(ledger, task)
-        forget_spec(ledger, task, out)
-        let_go(ledger, task, out)
-        return
-    if task.spec_id and goal is not COMPUTE:
-        leave(ledger, task)
-        forget_spec(ledger, task, out)
-    place = place_of(task)
-    if place is NOWHERE:
-        leave(ledger, task)
-    elif place is not WAITING:
-        seek(ledger, task, place, out)
-    elif task.place not in _QUEUED:
-        leave(ledger, task)
-        queue(ledger, task)
-
-
-def place_of(task: Task) -> Place:
-    """Where a task belongs; WAITING stands for READY too, which is when no input is unmet."""
-    if task.activity is not None or task.result is not NOTHING:
-        return NOWHERE
-    goal = task.goal
-    if goal is COMPUTE:
-        return WAITING
-    if goal is FETCH:
-        return WANTED if task.holders else MISSING
-    return NOWHERE
-
-
-def let_go(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
-    """Nobody wants anything more of a task: cancel what runs, forget what nobody knows."""
-    activity = task.activity
-    if activity is not None:
-        if activity.cancelling:
-            return
-        activity.cancelling = True
-        if isinstance(activity, Executing):
-            out.append(CancelExecute(task.key, activity.attempt))
-        else:
-            out.append(CancelGather(activity.peer, activity.attempt, (task.key,)))
-    elif task.result is NOTHING and not task.dependents:
-        if task.holders:
-            ledger.set_holders(task, ())
-        ledger.tasks.pop(task.key, None)  # it may have been unsettled more than once
-
-
-def is_retained(task: Task) -> bool:
-    """Whether a result stays: held by the scheduler, needed by a task here, or in use."""
-    if task.hold:
-        return True
-    if task.result is FAILED:
-        return False
-    return bool(task.local_needs or task.remote_needs or task.pins)
-
-
-def clear_result(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
-    """Let a value or a failure go, if there is one."""
-    if task.result is NOTHING:
-        return
-    if task.result is IN_MEMORY:
-        ledger.nbytes -= task.nbytes
-        for dependent in task.dependents or ():
-            if dependent.place is READY:
-                dependent.place = WAITING
-                ledger.dequeue(dependent)
-            if dependent.place is WAITING:
-                dependent.unmet += 1
-    if task.entry:
-        out.append(DropData(task.key, task.entry))
-    task.result = NOTHING
-    task.entry = 0
-    task.pins = 0  # whoever runs with the value has its own reference; `unpin` sees the entry
-    task.hold = False
-
-
-# Places
-
-
-def leave(ledger: Ledger, task: Task) -> None:
-    """Take a task out of the index in which it stands."""
-    place = task.place
-    if place is NOWHERE:
-        return
-    task.place = NOWHERE
-    if place is WANTED:
-        ledger.unwant(task)
-    elif place is MISSING:
-        del ledger.missing[task]
-    else:
-        if place is READY:
-            ledger.dequeue(task)
-        for dependency in task.remote:
-            dependency.remote_needs -= 1
-            ledger.unsettled.append(dependency)
-
-
-def queue(ledger: Ledger, task: Task) -> None:
-    """To be computed: wait for inputs, or for a turn. Remote inputs begin to be needed."""
-    task.unmet = 0
-    for dependency in task.local:
-        if dependency.result is not IN_MEMORY:
-            task.unmet += 1
-    for dependency in task.remote:
-        dependency.remote_needs += 1
-        if dependency.result is not IN_MEMORY:
-            task.unmet += 1
-            ledger.unsettled.append(dependency)
-    if task.unmet:
-        task.place = WAITING
-    else:
-        task.place = READY
-        ledger.enqueue(task)
-
-
-def seek(ledger: Ledger, task: Task, place: Place, out: list[Instruction]) -> None:
-    """To be fetched: from a holder, or as soon as one is known."""
-    if task.place is place:
-        return
-    leave(ledger, task)
-    task.place = place
-    if place is WANTED:
-        ledger.want(task)
-        return
-    ledger.missing[task] = None
-    if not ledger.missing_attempt:
-        ledger.missing_attempt = ledger.next_attempt()
-        delay_s = ledger.config.limits.find_missing_delay_s
-        out.append(FindMissingLater(ledger.missing_attempt, delay_s))
-
-
-# Links between a task to be computed and its inputs
-
-
-def link(task: Task, local: tuple[Task, ...], remote: tuple[Task, ...]) -> None:
-    """Enter the inputs of a task to be computed. Local ones are needed from now on."""
-    task.local = local
-    task.remote = remote
-    for dependency in local + remote:
-        if dependency.dependents is None:
-            dependency.dependents = {}
-        dependency.dependents[task] = None
-    for dependency in local:
-        dependency.local_needs += 1
-
-
-def forget_spec(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
-    """The task will not be computed: its inputs are needed no more, its spec neither.
-
-    The task has left its place before, so that its remote inputs are needed no more.
-    """
-    if not task.spec_id:
-        return
-    out.append(DropSpec(task.key, task.spec_id))
-    task.spec_id = 0
-    for dependency in task.local:
-        dependency.local_needs -= 1
-    for dependency in task.local + task.remote:
-        if dependency.dependents:
-            del dependency.dependents[task]
-            dependency.dependents = dependency.dependents or None
-        ledger.unsettled.append(dependency)
-    task.local = task.remote = ()
-
-
-def unpin(ledger: Ledger, activity: Executing) -> None:
-    """An attempt uses its inputs no more."""
-    for key, entry in activity.inputs:
-        task = ledger.tasks.get(key)
-        if task is not None and task.entry == entry and task.result is IN_MEMORY:
-            task.pins -= 1
-            ledger.unsettled.append(task)

@@ -158,7 +158,7 @@ class Worker:
         if known is not None and not known.cancelled:
             return TaskHandle(self, known)
         if resources:
-            self._check_resources(resources)
+            self.check_resources(resources)
         if priority != priority:
             raise ValueError("the priority is not a number")
         found: list[TaskHandle[Any]] = []
@@ -264,7 +264,8 @@ class Worker:
         if self._closed:
             raise WorkerClosed(f"worker {self.name!r} is closed and takes no more tasks")
 
-    def _check_resources(self, resources: Mapping[str, float]) -> None:
+    def check_resources(self, resources: Mapping[str, float]) -> None:
+        """Raise ResourceError if there is no such resource, or less of it. For any thread."""
         total = self._config.resources
         for name, amount in resources.items():
             if name not in total:

@@ -24,7 +24,8 @@ class Execute(Word, frozen=True, gc=False):
     spec_id: int
     executor: str
     inputs: tuple[Entry, ...]
-    """Where the store keeps the inputs. They stay there until the attempt has ended."""
+    """Where the store keeps the inputs. They stay there until the attempt has ended, unless an
+    input is cancelled: so take them when the instruction comes."""
     resources: tuple[tuple[str, float], ...] = ()
 
 

@@ -109,7 +109,8 @@ class UpdateData(Word, frozen=True, gc=False):
     data: dict[Key, tuple[int, str]]
     """Size in bytes and type name, by key."""
     attempt: int
-    """Under which the store keeps the values; negative, so that no attempt of ours has it."""
+    """Under which the store keeps the values; negative, so that no attempt of ours has it, and
+    used once."""
     request_id: str | None = None
 
 

@@ -1,0 +1,115 @@
+"""The books: lazy heaps that stay small, and peers that are forgotten."""
+
+from model import World
+
+from trouper.runtime.invariants import check
+from trouper.runtime.ledger import Config, Ledger, ReadyQueue, millionths
+from trouper.runtime.machine import Machine
+from trouper.runtime.task import Executing, Place, Task
+from trouper.wire.stimuli import (
+    AcquireReplicas,
+    ComputeTask,
+    FreeKeys,
+    GatherBusy,
+    Pause,
+    RefreshWhoHas,
+    RetryBusyWorker,
+)
+
+P = "tcp://10.0.0.2:1"
+Q = "tcp://10.0.0.3:1"
+
+
+def test_queue_gives_the_best_that_is_still_ready() -> None:
+    queue = ReadyQueue(("thread", ()))
+    tasks = [Task(key, age, priority=(0,), place=Place.READY) for age, key in enumerate("abc", 1)]
+    for task in tasks:
+        queue.push(task)
+    assert queue.head() == ((0,), -3, tasks[2])
+    tasks[2].place = Place.NOWHERE
+    queue.discard()
+    assert queue.head() == ((0,), -2, tasks[1])
+    queue.pop()
+    assert queue.head() == ((0,), -1, tasks[0])
+    queue.pop()
+    assert queue.head() is None
+    assert queue.live == 0
+
+
+def test_queue_does_not_outgrow_what_is_ready() -> None:
+    machine = Machine(Config())
+    machine.handle(Pause())
+    for number in range(1000):
+        machine.handle(ComputeTask(f"t{number}", 1, 1))
+    machine.handle(FreeKeys(tuple(f"t{number}" for number in range(990))))
+    (queue,) = machine.ledger.queues.values()
+    assert queue.live == machine.ledger.ready_count == 10
+    assert len(vars(queue)["_heap"]) <= 2 * queue.live + 16
+    check(machine)
+
+
+def test_wanted_and_offers_do_not_outgrow_what_is_wanted() -> None:
+    machine = Machine(Config())
+    machine.handle(Pause())
+    for number in range(1000):
+        machine.handle(AcquireReplicas({f"t{number}": (P, Q)}))
+    machine.handle(FreeKeys(tuple(f"t{number}" for number in range(990))))
+    ledger = machine.ledger
+    for peer in ledger.peers.values():
+        assert len(vars(peer)["_wanted"]) <= 2 * peer.wanted_count + 16
+    assert len(ledger.offers) <= 4 * len(ledger.peers) + 65
+    check(machine)
+
+
+def test_waiting_for_a_busy_peer_costs_no_memory() -> None:
+    """Two keys, two peers, and every answer is "busy": what is wanted is indexed anew each time."""
+    world = World(Config())
+    world.send(AcquireReplicas({"x": (P, Q), "y": (Q, P)}))
+    for _ in range(200):
+        for owed in sorted(world.owed.values(), key=lambda owed: owed.attempt):
+            peer = getattr(owed, "peer", "")
+            if type(owed).__name__ == "Gather":
+                world.send(GatherBusy(peer, owed.attempt))
+            else:
+                world.send(RetryBusyWorker(peer, owed.attempt))
+    for entry in world.machine.ledger.peers.values():
+        assert len(vars(entry)["_wanted"]) < 40
+    assert len(world.machine.ledger.offers) < 80
+
+
+def test_peer_is_forgotten_with_its_last_value() -> None:
+    world = World(Config())
+    world.play(Pause(), AcquireReplicas({"x": (P, Q)}), RefreshWhoHas({"x": (Q,)}))
+    assert list(world.machine.ledger.peers) == [Q]
+    world.send(FreeKeys(("x",)))
+    assert not world.machine.ledger.peers
+
+
+def test_host_of_a_peer() -> None:
+    ledger = Ledger(Config(address="tcp://10.0.0.1:80"))
+    assert not ledger.peer("tcp://10.0.0.1:99").remote
+    assert not ledger.peer("tls://10.0.0.1:99").remote
+    assert ledger.peer("tcp://10.0.0.12:80").remote
+    assert ledger.peer("tcp://[::1]:80").remote
+
+
+def test_resources_are_counted_exactly() -> None:
+    assert millionths(0.1) * 3 == millionths(0.3)
+    assert millionths(16e9) == 16_000_000_000_000_000
+    ledger = Ledger(Config(resources={"gpu": 0.3}))
+    attempt = Executing(1, 1, "thread", (("gpu", 0.1),), ())
+    ledger.take(attempt)
+    assert ledger.resources_free == {"gpu": 0.2}
+    assert ledger.slots_free == {"thread": 0}
+    ledger.give_back(attempt)
+    assert ledger.resources_free == {"gpu": 0.3}
+    assert ledger.slots_free == {"thread": 1}
+
+
+def test_numbers_count_up() -> None:
+    ledger = Ledger(Config())
+    assert [ledger.next_attempt(), ledger.next_attempt()] == [1, 2]
+    assert [ledger.next_age(), ledger.next_age()] == [1, 2]
+    task = ledger.ensure("x", (3,))
+    assert ledger.ensure("x", (1,)) is task
+    assert (task.age, task.priority) == (3, (3,))
