@@ -104,9 +104,9 @@ class Job(msgspec.Struct, eq=False, gc=False):
     def fail(self, error: BaseException, traceback: TracebackType | None) -> None:
         """It has raised. If it was asked to stop, that is why.
 
-        The traceback begins where the user's code does: the frames of this module are cut off.
+        The traceback begins where the user's code does: trouper's own frames are cut off.
         """
-        while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OURS:
+        while traceback is not None and _is_ours(traceback):
             traceback = traceback.tb_next
         if self.cancelled:
             self.cancel_outcome()
@@ -126,15 +126,9 @@ class Job(msgspec.Struct, eq=False, gc=False):
         self.inputs = {}
 
 
-_OURS = frozenset(
-    {
-        __name__,
-        "trouper.actors.spec",
-        "trouper.actors.execute",
-        "trouper.runtime.executor",
-        "trouper.runtime.dask_get",
-    }
-)
+def _is_ours(traceback: TracebackType) -> bool:
+    return str(traceback.tb_frame.f_globals.get("__name__")).startswith("trouper.")
+
 
 current_job: ContextVar[Job] = ContextVar("current_job")
 """The job that the calling code runs in."""

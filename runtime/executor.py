@@ -10,6 +10,7 @@ Everything that can be wrong with a task is said in the thread that submits it, 
 loop is told by a command and answers through the future.
 """
 
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
@@ -57,6 +58,7 @@ class WorkerExecutor(Executor):
         resources: Mapping[str, float] | None = None,
         coroutines: int = 100,
     ) -> None:
+        threads = (os.cpu_count() or 1) if threads is None else threads
         self._background = Background(
             partial(open_worker, threads, name=name, resources=resources, coroutines=coroutines)
         )
@@ -64,12 +66,10 @@ class WorkerExecutor(Executor):
         finalize(self, self._background.forsake).atexit = False
         self._keyed: WeakValueDictionary[Key, WorkerFuture[Any]] = WeakValueDictionary()
         self._extractor = _FutureExtractor(self._background)
-        self._max_workers = self._background.worker.threads
+        self._max_workers = threads
         """Where Dask and joblib look for it, as the standard library's executors have it."""
 
-    def submit(
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> WorkerFuture[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> WorkerFuture[T]:
         """Run ``fn(*args, **kwargs)``, as the standard library has it.
 
         In addition, the task sees the caller's context variables, and a coroutine function runs
@@ -267,30 +267,43 @@ def _call_of(
     and that is quick for functions only.
     """
 
-    def call(*values: Any) -> Any:
-        _begin(future, depth)
-        if names:
-            inputs = dict(zip(names, values, strict=True))
-            value = fn(
-                *[fill(arg, inputs) for arg in args],
-                **{name: fill(arg, inputs) for name, arg in kwargs.items()},
-            )
-        else:
-            value = fn(*args, **kwargs)
-        future.succeed(value)
-        return value
-
-    async def call_coroutine(*values: Any) -> Any:
-        _begin(future, depth)
+    def fill_in(values: tuple[Any, ...]) -> tuple[list[Any], dict[str, Any]]:
         inputs = dict(zip(names, values, strict=True))
-        value = await fn(
-            *[fill(arg, inputs) for arg in args],
-            **{name: fill(arg, inputs) for name, arg in kwargs.items()},
+        return (
+            [fill(arg, inputs) for arg in args],
+            {name: fill(arg, inputs) for name, arg in kwargs.items()},
         )
-        future.succeed(value)
-        return value
 
-    made = call_coroutine if is_coroutine_function(fn) else call
+    made: Callable[..., Any]
+    if is_coroutine_function(fn):
+
+        async def call_coroutine(*values: Any) -> Any:
+            _begin(future, depth)
+            filled, keywords = fill_in(values)
+            value = await fn(*filled, **keywords)
+            future.succeed(value)
+            return value
+
+        made = call_coroutine
+    elif names:
+
+        def call_with_inputs(*values: Any) -> Any:
+            _begin(future, depth)
+            filled, keywords = fill_in(values)
+            value = fn(*filled, **keywords)
+            future.succeed(value)
+            return value
+
+        made = call_with_inputs
+    else:
+
+        def call() -> Any:
+            _begin(future, depth)
+            value = fn(*args, **kwargs)
+            future.succeed(value)
+            return value
+
+        made = call
     name = getattr(fn, "__qualname__", None)
     made.__qualname__ = name if type(name) is str else type(fn).__qualname__
     return made

@@ -1,6 +1,6 @@
 """What a user holds of a task: a handle, and behind it the record that all its handles share."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -56,7 +56,8 @@ class Record(msgspec.Struct, eq=False):
         """It has a value."""
         self.outcome = FINISHED
         self.attempt = attempt
-        self._tell()
+        if self.event is not None or self.callbacks is not None:
+            self._tell()
 
     def fail(self, failure: Failure) -> None:
         """It will have none."""
@@ -77,7 +78,7 @@ class Record(msgspec.Struct, eq=False):
 class Owner(Protocol):
     """The worker, as its handles see it."""
 
-    async def wait_for(self, record: Record) -> Any:
+    def wait_for(self, record: Record) -> Coroutine[Any, Any, Any]:
         """The value of a task; or raise."""
         ...
 
@@ -163,12 +164,8 @@ class TaskHandle(Generic[T]):
             self._owner.drop(self._record)
 
     def __await__(self) -> Generator[Any, Any, T]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> T:
         self.check_usable()
-        value: T = await self._owner.wait_for(self._record)
-        return value
+        return self._owner.wait_for(self._record).__await__()
 
     def check_usable(self) -> None:
         """Raise TaskReleased after `release`."""

@@ -9,6 +9,7 @@ comes to the top, and swept out when stale entries outnumber the others. So no o
 all tasks or all peers, and no index outgrows what it indexes.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
@@ -50,6 +51,9 @@ class Config(msgspec.Struct, frozen=True):
 BRIEF_S = 0.0002
 """What counts as a brief task: about what it costs to wait for the next one to be handed over."""
 
+ALWAYS_BRIEF = 0xFF
+"""The last eight tasks of a kind were brief."""
+
 PREFIXES = 1000
 """Of so many kinds of tasks it is remembered how long they take."""
 
@@ -57,48 +61,71 @@ Requirement: TypeAlias = tuple[str, tuple[str, ...]]
 """The executor and the names of the resources that a task takes."""
 
 
+ReadyEntry: TypeAlias = tuple[Priority, int, Task]
+"""Priority, negative age, task. Ages are unique, so tasks are never compared."""
+
+
 class ReadyQueue:
-    """Tasks that wait for the same kind of slot and the same resources, best first."""
+    """Tasks that wait for the same kind of slot and the same resources, best first.
+
+    Most tasks come in the order in which they are to start: those stand in a run, which costs
+    nothing to extend at its end and to shorten at its head. Only the others stand in a heap.
+    """
 
     def __init__(self, requirement: Requirement, run_ahead: int = 0) -> None:
         self.executor, self.resource_names = requirement
         self.run_ahead = run_ahead
         """How many brief tasks may start without a free slot."""
         self.live = 0
-        self._heap: list[tuple[Priority, int, Task]] = []
+        self._run: deque[ReadyEntry] = deque()
+        self._heap: list[ReadyEntry] = []
 
     def push(self, task: Task) -> None:
         """Add a task whose place is READY. Among equal priorities the youngest goes first."""
         self.live += 1
-        heappush(self._heap, (task.priority, -task.age, task))
+        entry = (task.priority, -task.age, task)
+        run = self._run
+        if not run or run[-1] < entry:
+            run.append(entry)
+        else:
+            heappush(self._heap, entry)
 
     def discard(self) -> None:
         """Count one task out whose place is READY no more."""
         self.live -= 1
-        if len(self._heap) > 2 * self.live + 16:
+        if len(self._run) + len(self._heap) > 2 * self.live + 16:
+            self._run = deque(entry for entry in self._run if _is_ready(entry))
             self._heap = [entry for entry in self._heap if _is_ready(entry)]
             heapify(self._heap)
 
-    def head(self) -> tuple[Priority, int, Task] | None:
+    def head(self) -> ReadyEntry | None:
         """The best task with its rank, or None."""
-        heap = self._heap
-        while heap:
-            if _is_ready(heap[0]):
-                return heap[0]
+        run, heap = self._run, self._heap
+        while run and not _is_ready(run[0]):
+            run.popleft()
+        if not heap:
+            return run[0] if run else None
+        while heap and not _is_ready(heap[0]):
             heappop(heap)
-        return None
+        if run and heap:
+            return min(run[0], heap[0])
+        return run[0] if run else heap[0] if heap else None
 
     def pop(self) -> Task:
         """Take the head out; there is one. It has no place any more."""
-        while True:
-            _, negative_age, task = heappop(self._heap)
-            if task.place is READY and -task.age == negative_age:
-                task.place = NOWHERE
-                self.live -= 1
-                return task
+        head = self.head()
+        assert head is not None
+        if self._run and self._run[0] is head:
+            self._run.popleft()
+        else:
+            heappop(self._heap)
+        task = head[2]
+        task.place = NOWHERE
+        self.live -= 1
+        return task
 
 
-def _is_ready(entry: tuple[Priority, int, Task]) -> bool:
+def _is_ready(entry: ReadyEntry) -> bool:
     task = entry[2]
     return task.place is READY and -task.age == entry[1]
 
@@ -278,15 +305,18 @@ class Ledger:
     def observe(self, prefix: str, duration_s: float) -> None:
         """Remember how long a task of a kind has taken."""
         history = self.brevity.get(prefix)
+        if history == ALWAYS_BRIEF and duration_s <= BRIEF_S:
+            return  # the common case: as before
         if history is None:
             history = 0
             if len(self.brevity) == PREFIXES:
                 del self.brevity[next(iter(self.brevity))]
-        self.brevity[prefix] = (history << 1 & 0xFF) | (duration_s <= BRIEF_S)
+        self.brevity[prefix] = (history << 1 & ALWAYS_BRIEF) | (duration_s <= BRIEF_S)
 
     def is_brief(self, prefix: str) -> bool:
         """Whether tasks of a kind take very little time, with an exception now and then."""
-        return self.brevity.get(prefix, 0).bit_count() >= 7
+        history = self.brevity.get(prefix, 0)
+        return history == ALWAYS_BRIEF or history.bit_count() >= 7
 
     @property
     def resources_free(self) -> dict[str, float]:

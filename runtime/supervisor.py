@@ -48,6 +48,7 @@ from trouper.wire.stimuli import (
     Secede,
     Stimulus,
 )
+from trouper.wire.vocabulary import Key
 
 logger = logging.getLogger(__name__)
 
@@ -183,8 +184,7 @@ class Supervisor:
             while True:
                 self._batch = None  # whoever sends from now on begins another
                 try:
-                    for stimulus in batch:
-                        self._handle(stimulus)
+                    self._handle(batch)
                 except Exception as error:  # noqa: BLE001 - a fault of ours, whatever it is
                     self._fail(error)
                     return
@@ -200,28 +200,32 @@ class Supervisor:
                 self._outbox = []
             self._listener.on_batch_end()
 
-    def _handle(self, stimulus: Stimulus) -> None:
-        if type(stimulus) in TERMINAL:
-            self.owed.pop(stimulus.attempt, None)  # type: ignore[union-attr]
-        for instruction in self.machine.handle(stimulus):
-            # By type and not `match`: each is on the way of every task.
-            if type(instruction) is Execute:
-                self._execute(instruction)
-            elif type(instruction) is DropSpec:
-                self.store.drop_spec(instruction.key, instruction.spec_id)
-            elif type(instruction) is DropData:
-                self.store.drop(instruction.key, instruction.attempt)
-            elif type(instruction) is CancelExecute:
-                self._cancel(instruction)
-            elif type(instruction) in UNSUPPORTED:
-                raise WorkerFailed(f"this worker has no actor for {instruction}")
-            else:
-                self._listener.on_report(cast("Report", instruction))
+    def _handle(self, batch: Sequence[Stimulus]) -> None:
+        store, on_report = self.store, self._listener.on_report
+        for stimulus in batch:
+            if type(stimulus) in TERMINAL:
+                self.owed.pop(stimulus.attempt, None)  # type: ignore[union-attr]
+            for instruction in self.machine.handle(stimulus):
+                # By type and not `match`: each is on the way of every task.
+                if type(instruction) is Execute:
+                    self._execute(instruction)
+                elif type(instruction) is DropSpec:
+                    store.drop_spec(instruction.key, instruction.spec_id)
+                elif type(instruction) is DropData:
+                    store.drop(instruction.key, instruction.attempt)
+                elif type(instruction) is CancelExecute:
+                    self._cancel(instruction)
+                elif type(instruction) in UNSUPPORTED:
+                    raise WorkerFailed(f"this worker has no actor for {instruction}")
+                else:
+                    on_report(cast("Report", instruction))
 
     def _execute(self, execute: Execute) -> None:
         key, attempt = execute.key, execute.attempt
         spec = self.store.spec(key, execute.spec_id)
-        inputs = {name: self.store.get(name, entry) for name, entry in execute.inputs}
+        inputs: dict[Key, object] = {}
+        for name, entry in execute.inputs:
+            inputs[name] = self.store.get(name, entry)
         job = Job(key, attempt, execute.executor, spec, inputs, self)
         self.owed[attempt] = job
         # Plain functions go to the threads without a detour through the actor's task, which

@@ -143,7 +143,8 @@ class Worker:
         resources: Mapping[str, float] | None,
     ) -> TaskHandle[Any]:
         """Like `submit`, with the context variables that the task shall see."""
-        self._check_open()
+        if self._closed or threading.get_ident() != self._thread:
+            self._check_open()
         if not callable(fn):
             raise TypeError(f"a task is a function, and {fn!r} cannot be called")
         run_id = self._last_run_id + 1
@@ -291,7 +292,9 @@ class Worker:
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:
                 await trio.lowlevel.checkpoint()
-        return self.value_of(record)
+        if record.failure is None:
+            return self.supervisor.store.get(record.key, record.attempt)
+        record.failure.throw()
 
     def value_of(self, record: Record) -> Any:
         """The value of a task that has ended; or raise why there is none."""
@@ -381,7 +384,9 @@ class Worker:
                 self._freed.append(report.key)
             elif record.run_id == report.run_id and record.outcome is PENDING:
                 record.finish(report.attempt)
-                self._ended(record)
+                self.pending -= 1
+                if not record.handles:
+                    self._forget(record)
         elif type(report) is TaskErred:
             self._on_erred(report)
         # The others are of data and slots, which nobody here has asked about.
@@ -420,6 +425,7 @@ class Worker:
     def on_failure(self, reason: BaseException) -> None:
         """The supervisor has given up: tell everybody who waits."""
         self.failure = reason
+        self._closed = True
         for record in list(self._records.values()):
             if record.outcome is PENDING:
                 error = WorkerFailed(f"worker {self.name!r} has failed before {record.key!r} ended")
