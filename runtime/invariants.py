@@ -116,6 +116,8 @@ def _check_slots(ledger: Ledger) -> None:
         _require(count >= -ahead, "more tasks than slots", executor, count)
     _require(resources == ledger.millionths_free, "wrong sum of a resource", resources)
     _require(min(resources.values(), default=0) >= 0, "more taken of a resource", resources)
+    constrained = sum(queue.live for queue in ledger.queues.values() if queue.resource_names)
+    _require(ledger.constrained_count == constrained, "wrong count of constrained tasks")
     _require(ledger.ready_count == sum(ready.values()), "wrong count of ready tasks", ready)
     for executor in free:
         live = sum(queue.live for queue in ledger.queues.values() if queue.executor == executor)

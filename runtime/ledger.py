@@ -101,10 +101,13 @@ class ReadyQueue:
     def head(self) -> ReadyEntry | None:
         """The best task with its rank, or None."""
         run, heap = self._run, self._heap
-        while run and not _is_ready(run[0]):
+        while run:
+            entry = run[0]
+            if entry[2].place is READY and -entry[2].age == entry[1]:
+                if not heap:
+                    return entry  # the common case
+                break
             run.popleft()
-        if not heap:
-            return run[0] if run else None
         while heap and not _is_ready(heap[0]):
             heappop(heap)
         if run and heap:
@@ -115,10 +118,10 @@ class ReadyQueue:
         """Take the head out; there is one. It has no place any more."""
         head = self.head()
         assert head is not None
-        if self._run and self._run[0] is head:
-            self._run.popleft()
-        else:
+        if self._heap and self._heap[0] is head:
             heappop(self._heap)
+        else:
+            self._run.popleft()
         task = head[2]
         task.place = NOWHERE
         self.live -= 1
@@ -208,12 +211,15 @@ class Ledger:
         """Tasks whose claims, activity or result have changed: `transitions.settle_all`."""
 
         self.queues: dict[Requirement, ReadyQueue] = {}
-        self._plain_queues: dict[str, ReadyQueue] = {}
-        for executor in config.slots:
+        self.plain_queues: dict[str, ReadyQueue] = {}
+        """Those for no resources, by executor."""
+        for executor in sorted(config.slots):
             queue = ReadyQueue((executor, ()), config.run_ahead.get(executor, 0))
-            self._plain_queues[executor] = self.queues[executor, ()] = queue
+            self.plain_queues[executor] = self.queues[executor, ()] = queue
         self.ready_count = 0
         """Tasks in all queues."""
+        self.constrained_count = 0
+        """Those of them that take resources."""
         self.slots_free = dict(config.slots)
         self.millionths_free = {name: millionths(x) for name, x in config.resources.items()}
         """Of each resource. Whole numbers: what is given back is exactly what was taken."""
@@ -259,7 +265,7 @@ class Ledger:
     def queue_of(self, task: Task) -> ReadyQueue:
         """The queue for what a task takes."""
         if not task.resources:
-            return self._plain_queues[task.executor]
+            return self.plain_queues[task.executor]
         requirement = (task.executor, tuple([name for name, _ in task.resources]))
         queue = self.queues.get(requirement)
         if queue is None:
@@ -268,14 +274,18 @@ class Ledger:
 
     def enqueue(self, task: Task) -> None:
         """Index a task whose place has become READY."""
-        queue = self.queue_of(task) if task.resources else self._plain_queues[task.executor]
-        queue.push(task)
         self.ready_count += 1
+        if task.resources:
+            self.constrained_count += 1
+            self.queue_of(task).push(task)
+        else:
+            self.plain_queues[task.executor].push(task)
 
     def dequeue(self, task: Task) -> None:
         """Take a task out whose place was READY and that does not start."""
         self.queue_of(task).discard()
         self.ready_count -= 1
+        self.constrained_count -= bool(task.resources)
 
     def take(self, activity: Executing) -> None:
         """Occupy a slot and resources for an attempt."""

@@ -30,7 +30,7 @@ def current(ledger: Ledger, key: Key, attempt: int) -> Task | None:
     task = ledger.tasks.get(key)
     if task is not None:
         activity = task.activity
-        if isinstance(activity, Executing) and activity.attempt == attempt:
+        if type(activity) is Executing and activity.attempt == attempt:
             return task
     if attempt > ledger.last_attempt:
         raise StimulusError(

@@ -17,29 +17,19 @@ def start_ready(ledger: Ledger, out: list[Instruction]) -> None:
     """Start ready tasks while there are slots and resources for them."""
     if ledger.paused:
         return
-    while ledger.ready_count:
-        queue = next_queue(ledger)
-        if queue is None:
-            return
-        start(ledger, queue, out)
-
-
-def next_queue(ledger: Ledger) -> ReadyQueue | None:
-    """The queue whose head starts next, or None."""
-    only: ReadyQueue | None = None
-    for queue in ledger.queues.values():
-        if queue.live:
-            if only is not None or queue.resource_names:
-                return choose_queue(ledger)
-            only = queue
-    # The common case, and on the way of every task: all that is ready is of one kind.
-    if only is None or ledger.slots_free[only.executor] > 0 or has_room(ledger, only):
-        return only
-    return None
+    if ledger.constrained_count:
+        while (queue := choose_queue(ledger)) is not None:
+            start(ledger, queue, out)
+        return
+    # The common case, and on the way of every task: executors do not get in each other's way.
+    slots_free = ledger.slots_free
+    for executor, queue in ledger.plain_queues.items():
+        while queue.live and slots_free[executor] > -queue.run_ahead and has_room(ledger, queue):
+            start(ledger, queue, out)
 
 
 def choose_queue(ledger: Ledger) -> ReadyQueue | None:
-    """The best of several queues, or None.
+    """The queue whose head starts next, or None, where some tasks take resources.
 
     The best task goes first. One that finds its resources taken waits, and nothing behind it may
     take those resources meanwhile, or it could wait for ever; tasks that take others may pass.
@@ -90,6 +80,8 @@ def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
     """Begin an attempt for the head of a queue."""
     task = queue.pop()
     ledger.ready_count -= 1
+    if queue.resource_names:
+        ledger.constrained_count -= 1
     inputs: tuple[Entry, ...] = ()
     if task.local or task.remote:
         inputs = tuple([(dep.key, dep.entry) for dep in task.local + task.remote])
@@ -99,13 +91,11 @@ def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
             dependency.remote_needs -= 1
             dependency.pins += 1
     attempt = ledger.next_attempt()
-    brief = ledger.is_brief(task.prefix)
-    activity = Executing(attempt, task.spec_id, task.executor, task.resources, inputs, brief)
-    task.activity = activity
+    executor, resources, spec_id = task.executor, task.resources, task.spec_id
+    brief = queue.run_ahead > 0 and ledger.is_brief(task.prefix)
+    task.activity = activity = Executing(attempt, spec_id, executor, resources, inputs, brief)
     ledger.take(activity)
-    out.append(
-        Execute(task.key, attempt, task.run_id, task.spec_id, task.executor, inputs, task.resources)
-    )
+    out.append(Execute(task.key, attempt, task.run_id, spec_id, executor, inputs, resources))
 
 
 def start_gathers(ledger: Ledger, out: list[Instruction]) -> None:

@@ -61,7 +61,8 @@ def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     if goal is NONE:
         if task.place is not NOWHERE:
             leave(ledger, task)
-        forget_spec(ledger, task, out)
+        if task.spec_id:
+            forget_spec(ledger, task, out)
         let_go(ledger, task, out)
         return
     if task.spec_id and goal is not COMPUTE:
@@ -214,6 +215,8 @@ def forget_spec(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
         return
     out.append(DropSpec(task.key, task.spec_id))
     task.spec_id = 0
+    if not task.local and not task.remote:
+        return
     for dependency in task.local:
         dependency.local_needs -= 1
     for dependency in task.local + task.remote:
