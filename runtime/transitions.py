@@ -180,8 +180,7 @@ def conclude(
     activity = task.activity
     assert activity is not None
     task.activity = None
-    # There is a spec exactly while COMPUTE is the goal: this spares most tasks the look at claims.
-    goal = COMPUTE if task.spec_id else task.goal if task.result is NOTHING else NONE
+    goal = task.goal if task.result is NOTHING else NONE
     verdict = _VERDICTS[outcome][goal]
     if isinstance(activity, Executing):
         ledger.give_back(activity)
