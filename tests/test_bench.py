@@ -1,0 +1,65 @@
+"""The benchmarks run: with tiny numbers, whose figures mean nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parent / "bench"
+
+WITHOUT_RICH = """
+import runpy, sys
+sys.modules["rich"] = None
+sys.argv.pop(0)
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(*command: str) -> str:
+    result = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def columns(output: str, contender: str) -> list[list[str]]:
+    """The cells of a contender's row in each table."""
+    return [line.split() for line in output.splitlines() if line.split()[:1] == [contender]]
+
+
+def test_embedded_compares_all_contenders_on_all_shapes() -> None:
+    output = run(str(BENCH / "embedded.py"), "--tasks", "100", "--rounds", "2")
+    shapes = ("independent no-ops", "a chain", "a tree of sums", "no-ops, 2 in flight")
+    positions = [output.index(shape) for shape in shapes]
+    assert positions == sorted(positions)
+    for contender in ("trouper", "ThreadPoolExecutor", "dask.threaded", "LocalCluster"):
+        rows = columns(output, contender)
+        assert len(rows) == 4, f"{contender} in {output}"
+        tenth = 10 if contender == "LocalCluster" else 1
+        assert [int(row[1]) for row in rows] == [100 // tenth, 10, 19, 20 // tenth]
+        for row in rows:
+            low, median, high = (float(row[i].replace(",", "")) for i in (3, 2, 5))
+            assert 0 < low <= median <= high
+            start, peak = int(row[-1]), int(row[-2])
+            assert 5 < start <= peak
+    assert output.count("target: at most 1/40 of LocalCluster") == 1
+    assert output.count("target: at most 1.5 of ThreadPoolExecutor") == 1
+    assert output.count("target: at most 1/25 of LocalCluster") == 1
+
+
+def test_embedded_prints_without_rich_too() -> None:
+    options = ("--tasks", "50", "--rounds", "1", "--only", "tree", "--without", "LocalCluster")
+    output = run("-c", WITHOUT_RICH, str(BENCH / "embedded.py"), *options)
+    (row,) = columns(output, "trouper")
+    assert row[1] == "9"
+    assert row[-3] == "-"  # no LocalCluster to compare with
+    assert "LocalCluster" not in [line.split()[0] for line in output.splitlines() if line]
+
+
+def test_memory_finds_nothing_held() -> None:
+    output = run(str(BENCH / "memory.py"), "--tasks", "4000", "--wave", "100")
+    for name in ("start", "middle", "end"):
+        assert len(columns(output, name)) == 1
+    assert "held at the end: 0 tasks, 0 payloads, 0 records, 0 attempts" in output
+    assert "flat" in output
