@@ -225,6 +225,8 @@ class Ledger:
         """Of each resource. Whole numbers: what is given back is exactly what was taken."""
         self.lengthy = dict.fromkeys(config.slots, 0)
         """How many tasks have a slot that are not known to be brief, by executor."""
+        self.observes = bool(config.run_ahead)
+        """Whether it matters how long tasks take."""
         self.brevity: dict[str, int] = {}
         """Of the last eight tasks of a prefix, a bit for each that was brief; the latest lowest."""
 

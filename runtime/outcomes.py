@@ -53,7 +53,7 @@ def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instru
     if task is None:
         drop_stale(ledger, ev.key, ev.attempt, out)
         return
-    if task.prefix and ledger.config.run_ahead:
+    if ledger.observes and task.prefix:
         ledger.observe(task.prefix, ev.duration_s)
     conclude(ledger, task, COMPUTED, ev.attempt, ev.nbytes, ev.type_name, out)
     if ledger.unsettled:

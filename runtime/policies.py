@@ -90,11 +90,15 @@ def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
         for dependency in task.remote:  # the pin replaces the need of a task that waits
             dependency.remote_needs -= 1
             dependency.pins += 1
-    attempt = ledger.next_attempt()
+    # Plain, with no call more than it needs: every task starts here.
+    ledger.last_attempt = attempt = ledger.last_attempt + 1
     executor, resources, spec_id = task.executor, task.resources, task.spec_id
     brief = queue.run_ahead > 0 and ledger.is_brief(task.prefix)
     task.activity = activity = Executing(attempt, spec_id, executor, resources, inputs, brief)
-    ledger.take(activity)
+    if brief and not resources:
+        ledger.slots_free[executor] -= 1
+    else:
+        ledger.take(activity)
     out.append(Execute(task.key, attempt, task.run_id, spec_id, executor, inputs, resources))
 
 

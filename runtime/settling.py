@@ -55,8 +55,10 @@ def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
                 let_go(ledger, task, out)
             return
         clear_result(ledger, task, out)
-        if result is IN_MEMORY:
+        if result is IN_MEMORY:  # without claims or needs, or it would have been retained
             out.append(ReleaseWorkerData(task.key))
+            let_go(ledger, task, out)
+            return
     goal = task.goal
     if goal is NONE:
         if task.place is not NOWHERE:
