@@ -5,17 +5,16 @@ functions run in threads (`threads`), which belong to the supervisor and not to 
 that they survive its restart and keep their slots.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import trio
 
 from trouper.actors.job import Job, current_job, terminal_stimulus
-from trouper.actors.spec import Spec
 from trouper.actors.store import Store
 from trouper.wire.instructions import CancelExecute
 from trouper.wire.stimuli import Stimulus
-from trouper.wire.vocabulary import Key
 
 THREAD = "thread"
 COROUTINE = "coroutine"
@@ -61,18 +60,16 @@ def _cancel(job: Job) -> None:
 @trio.lowlevel.enable_ki_protection
 async def _run_coroutine(job: Job, running: dict[int, Job], stimuli: Stimuli, store: Store) -> None:
     current_job.set(job)
-    spec, inputs = job.spec, job.inputs
-    assert spec is not None
     with trio.CancelScope() as scope:
         job.scope = scope
         if job.cancelled:
             scope.cancel()
         try:
-            value = await _call(spec, inputs)
+            value = await _call(job)
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - whoever awaits the task gets it
-            job.fail(error, error.__traceback__)
+            job.fail(error, sys.exc_info()[2])
         else:
             job.succeed(value)
     if scope.cancelled_caught:
@@ -83,6 +80,7 @@ async def _run_coroutine(job: Job, running: dict[int, Job], stimuli: Stimuli, st
 
 
 @trio.lowlevel.disable_ki_protection
-async def _call(spec: Spec, inputs: dict[Key, object]) -> object:
+async def _call(job: Job) -> object:
     """Run the user's coroutine, which Ctrl-C may interrupt anywhere."""
-    return await spec.call(inputs)
+    assert job.spec is not None
+    return await job.spec.call(job.inputs)

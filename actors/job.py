@@ -5,7 +5,9 @@ A job is run by a thread or by a trio task, once. Whoever runs it fills in the o
 """
 
 import math
+import sys
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from enum import Enum
 from types import CoroutineType, TracebackType
@@ -71,23 +73,24 @@ class Job(msgspec.Struct, eq=False, gc=False):
 
     def run(self) -> None:
         """Run a plain function to its end, in this thread. Raises nothing."""
-        spec, inputs = self.spec, self.inputs
-        assert spec is not None
         if self.cancelled:
             self.cancel_outcome()
             return
+        assert self.spec is not None
         start = time.perf_counter()
         try:
-            value = spec.context.run(self._call, spec, inputs)
+            value = self.spec.context.run(self._call)
         except BaseException as error:  # noqa: BLE001 - whatever it is, who awaits the task gets it
-            self.fail(error, error.__traceback__)
+            self.fail(error, sys.exc_info()[2])
         else:
             self.duration_s = time.perf_counter() - start
             self.succeed(value)
 
-    def _call(self, spec: Spec, inputs: dict[Key, object]) -> object:
+    def _call(self) -> object:
         current_job.set(self)
-        value = spec.call(inputs)
+        spec, inputs = self.spec, self.inputs
+        assert spec is not None
+        value = spec.call(inputs) if inputs else spec.fn(*spec.args, **spec.kwargs)
         if type(value) is CoroutineType:
             value.close()
             raise TypeError(
@@ -104,9 +107,12 @@ class Job(msgspec.Struct, eq=False, gc=False):
     def fail(self, error: BaseException, traceback: TracebackType | None) -> None:
         """It has raised. If it was asked to stop, that is why.
 
-        The traceback begins where the user's code does: trouper's own frames are cut off.
+        The traceback begins where the user's code does: trouper's own frames are cut off, and
+        emptied, for those of the user go on to know them.
         """
         while traceback is not None and _is_ours(traceback):
+            with suppress(RuntimeError):  # it is the caller's, which still runs
+                traceback.tb_frame.clear()
             traceback = traceback.tb_next
         if self.cancelled:
             self.cancel_outcome()
@@ -160,7 +166,7 @@ def terminal_stimulus(job: Job, store: Store) -> ExecuteSuccess | ExecuteFailure
     assert state is not PENDING, f"attempt {job.attempt} of {job.key!r} has not ended"
     value = job.value
     job.value = None
-    store.put(job.key, job.attempt, value)
+    store.values[job.key, job.attempt] = value
     type_name = type(value).__qualname__
     if state is SUCCESS:
         return ExecuteSuccess(job.key, job.attempt, job.nbytes, type_name, job.duration_s)

@@ -9,35 +9,23 @@ from trouper.wire.vocabulary import Entry, Key
 
 
 class Store:
-    """See the module's text. Getting what is not there is a KeyError: a fault of ours."""
+    """See the module's text.
+
+    Plain dicts, and not methods, because every task passes here half a dozen times. Getting or
+    dropping what is not there is a KeyError: a fault of ours.
+    """
 
     def __init__(self) -> None:
-        self._specs: dict[tuple[Key, int], Spec] = {}
-        self._values: dict[Entry, object] = {}
+        self.specs: dict[tuple[Key, int], Spec] = {}
+        """What to run, by key and spec_id."""
+        self.values: dict[Entry, object] = {}
+        """Values and exceptions, by key and attempt."""
 
-    def put_spec(self, key: Key, spec_id: int, spec: Spec) -> None:
-        """Keep a spec until `drop_spec`."""
-        self._specs[key, spec_id] = spec
-
-    def spec(self, key: Key, spec_id: int) -> Spec:
-        """The spec to run."""
-        return self._specs[key, spec_id]
-
-    def drop_spec(self, key: Key, spec_id: int) -> None:
-        """Forget a spec."""
-        del self._specs[key, spec_id]
-
-    def put(self, key: Key, attempt: int, value: object) -> None:
-        """Keep a value or exception until `drop`."""
-        self._values[key, attempt] = value
-
-    def get(self, key: Key, attempt: int) -> object:
-        """A value or exception."""
-        return self._values[key, attempt]
-
-    def drop(self, key: Key, attempt: int) -> None:
-        """Forget a value or exception."""
-        del self._values[key, attempt]
+    def take(self, key: Key, attempt: int) -> object:
+        """A value or exception that nobody else will get; its place stays until it is dropped."""
+        value = self.values[key, attempt]
+        self.values[key, attempt] = None
+        return value
 
     def __len__(self) -> int:
-        return len(self._specs) + len(self._values)
+        return len(self.specs) + len(self.values)

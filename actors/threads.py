@@ -48,8 +48,12 @@ class ThreadPool:
         self._threads: set[threading.Thread] = set()
         self._started = 0
         self._size = size
-        for _ in range(size):
-            self._start_thread()
+        try:
+            for _ in range(size):
+                self._start_thread()
+        except RuntimeError:  # there can be no more threads
+            self.close()
+            raise
 
     def submit(self, job: Job) -> None:
         """Run a job in the next thread that is free."""
@@ -76,9 +80,12 @@ class ThreadPool:
             self._post(Secede(job.key, job.attempt))
 
     def close(self) -> None:
-        """End the threads. Those that run a job end after it, and nobody waits for them."""
+        """End the threads; once more for those that were busy.
+
+        Those that run a job end after it, and nobody waits for them.
+        """
         busy = bool(self._jobs)
-        for _ in self._threads:
+        for _ in list(self._threads):  # which shrinks meanwhile
             self._inbox.put(None)
         if not busy:
             for thread in list(self._threads):
@@ -90,8 +97,8 @@ class ThreadPool:
         thread = threading.Thread(
             target=self._work, name=f"{self._name}-thread-{self._started}", daemon=True
         )
-        self._threads.add(thread)
         thread.start()
+        self._threads.add(thread)
 
     def _work(self) -> None:
         inbox = self._inbox

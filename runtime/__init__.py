@@ -10,6 +10,8 @@ from trouper.runtime.errors import (
     WorkerClosed,
     WorkerFailed,
 )
+from trouper.runtime.executor import WorkerExecutor
+from trouper.runtime.future import WorkerFuture
 from trouper.runtime.handle import TaskHandle
 from trouper.runtime.opening import open_worker
 from trouper.runtime.status import WorkerStatus
@@ -30,7 +32,9 @@ __all__ = [
     "TrouperError",
     "Worker",
     "WorkerClosed",
+    "WorkerExecutor",
     "WorkerFailed",
+    "WorkerFuture",
     "WorkerStatus",
     "check_cancelled",
     "open_worker",

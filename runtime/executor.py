@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from functools import partial
+from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 from weakref import WeakValueDictionary, finalize
 
@@ -80,7 +81,7 @@ class WorkerExecutor(Executor):
             WorkerFailed: The worker has given up.
         """
         background = self._background
-        future: WorkerFuture[T] = WorkerFuture(background, logged=False)
+        future: WorkerFuture[T] = WorkerFuture(background, in_graph=False)
         depth = background.depth()
         call = _call_of(future, fn, args, kwargs, (), depth + 1)
         context = copy_context()
@@ -169,7 +170,7 @@ class WorkerExecutor(Executor):
         args = tuple([v if type(v) in ATOMS else extract(v, inputs) for v in args])
         if kwargs:
             kwargs = {name: extract(value, inputs) for name, value in kwargs.items()}
-        future: WorkerFuture[Any] = WorkerFuture(background, logged=True)
+        future: WorkerFuture[Any] = WorkerFuture(background, in_graph=True)
         depth = background.depth()
         names = tuple([_name_of(input_) for input_ in inputs])
         call = _call_of(future, fn, args, kwargs, names, depth + 1)
@@ -236,11 +237,11 @@ class _FutureExtractor(Extractor[WorkerFuture[Any]]):
         self._background = background
 
     def _extract(self, value: Any, found: list[WorkerFuture[Any]]) -> Any:
-        if type(value) is WorkerFuture:
-            if cast("WorkerFuture[Any]", value).background is not self._background:
+        if isinstance(value, WorkerFuture):
+            if value.background is not self._background:
                 raise ForeignHandle(f"{value!r} belongs to another executor; pass its result")
         elif isinstance(value, (Future, TaskHandle)) or hasattr(
-            type(value), "_asyncio_future_blocking"
+            cast("type[object]", type(value)), "_asyncio_future_blocking"
         ):
             raise ForeignHandle(
                 f"{value!r} is not a future of this executor; wait for it, and pass its result"
@@ -281,8 +282,7 @@ def _call_of(
             _begin(future, depth)
             filled, keywords = fill_in(values)
             value = await fn(*filled, **keywords)
-            future.succeed(value)
-            return value
+            return _finish(future, value)
 
         made = call_coroutine
     elif names:
@@ -291,8 +291,7 @@ def _call_of(
             _begin(future, depth)
             filled, keywords = fill_in(values)
             value = fn(*filled, **keywords)
-            future.succeed(value)
-            return value
+            return _finish(future, value)
 
         made = call_with_inputs
     else:
@@ -300,8 +299,7 @@ def _call_of(
         def call() -> Any:
             _begin(future, depth)
             value = fn(*args, **kwargs)
-            future.succeed(value)
-            return value
+            return _finish(future, value)
 
         made = call
     name = getattr(fn, "__qualname__", None)
@@ -321,6 +319,17 @@ def _begin(future: WorkerFuture[Any], depth: int) -> None:
         current_job.get().cancelled = True
         raise TaskCancelled
     nesting.set(depth)
+
+
+def _finish(future: WorkerFuture[Any], value: Any) -> Any:
+    """Last of all in a task: what it returns to the worker."""
+    if type(cast("object", value)) is CoroutineType:
+        if future.in_graph:
+            return value  # the worker closes it, and fails the task with an advice
+        future.succeed(value)
+        return None
+    future.succeed(value)
+    return value
 
 
 def _enter(

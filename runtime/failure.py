@@ -5,9 +5,9 @@ each `Failure` knows only the one that it is a consequence of, and the path is w
 somebody asks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trouper.actors.errors import TaskCancelled
 from trouper.wire.keys import decode_key
@@ -15,6 +15,13 @@ from trouper.wire.vocabulary import Key
 
 SHOWN = 8
 """Of a longer path, so many keys are named at each end."""
+
+
+# Past whatever the user's class does when it is asked for attributes.
+_dict_of: Callable[[BaseException], dict[str, Any]] = BaseException.__dict__["__dict__"].__get__
+_traceback_of = BaseException.__dict__["__traceback__"].__get__
+_context_of = BaseException.__dict__["__context__"].__get__
+_set_context = BaseException.__dict__["__context__"].__set__
 
 
 class Failure:
@@ -27,6 +34,7 @@ class Failure:
     """
 
     __slots__ = (
+        "_context",
         "_notes",
         "_origin",
         "_traceback",
@@ -46,10 +54,12 @@ class Failure:
         """Of an origin: somebody has seen the exception."""
         self._origin = via.origin if via is not None else None
         self._traceback: TracebackType | None = None
+        self._context: BaseException | None = None
         self._notes: list[str] = []
         if exception is not None and via is None:
-            self._traceback = exception.__traceback__
-            self._notes = list(getattr(exception, "__notes__", ()))
+            self._traceback = _traceback_of(exception)
+            self._context = _context_of(exception)
+            self._notes = list(_dict_of(exception).get("__notes__", ()))
 
     @property
     def origin(self) -> "Failure":
@@ -85,8 +95,8 @@ class Failure:
     def restore(self) -> BaseException:
         """What `throw` raises.
 
-        It is the same exception object each time, so it is restored first: its own traceback
-        and notes, and for a dependent one note more, which names the path.
+        It is the same exception object each time, so it is restored first: its own traceback,
+        context and notes, and for a dependent one note more, which names the path.
         """
         origin = self.origin
         exception = origin.exception
@@ -101,6 +111,6 @@ class Failure:
                 f"task {decode_key(self.key)!r} failed because a task did on which it depends: "
                 f"{self.path()}"
             )
-        # Past whatever the user's class does about attributes.
-        BaseException.__setattr__(exception, "__notes__", notes)
+        _dict_of(exception)["__notes__"] = notes
+        _set_context(exception, origin._context)
         return BaseException.with_traceback(exception, origin._traceback)

@@ -27,7 +27,7 @@ class Outcome(Enum):
 PENDING, FINISHED, FAILED = Outcome.PENDING, Outcome.FINISHED, Outcome.FAILED
 
 
-class Record(msgspec.Struct, eq=False):
+class Record(msgspec.Struct, eq=False, weakref=True):
     """A submitted task, as the worker that submitted it sees it."""
 
     key: Key
@@ -38,6 +38,8 @@ class Record(msgspec.Struct, eq=False):
     attempt: int = 0
     """Under which the store keeps the value, once it is finished."""
     failure: Failure | None = None
+    inputs: tuple["Record", ...] = ()
+    """Of its inputs, until it has ended: why they failed, if nobody else remembers it then."""
     event: trio.Event | None = None
     callbacks: list[Callable[[], None]] | None = None
 
@@ -55,6 +57,7 @@ class Record(msgspec.Struct, eq=False):
     def finish(self, attempt: int) -> None:
         """It has a value."""
         self.outcome = FINISHED
+        self.inputs = ()
         self.attempt = attempt
         if self.event is not None or self.callbacks is not None:
             self._tell()
@@ -62,6 +65,7 @@ class Record(msgspec.Struct, eq=False):
     def fail(self, failure: Failure) -> None:
         """It will have none."""
         self.outcome = FAILED
+        self.inputs = ()
         self.failure = failure
         self._tell()
 
@@ -78,8 +82,8 @@ class Record(msgspec.Struct, eq=False):
 class Owner(Protocol):
     """The worker, as its handles see it."""
 
-    def wait_for(self, record: Record) -> Coroutine[Any, Any, Any]:
-        """The value of a task; or raise."""
+    def wait_for(self, handle: "TaskHandle[Any]") -> Coroutine[Any, Any, Any]:
+        """The value of a task; or raise. The handle shall live meanwhile, or the value might not."""
         ...
 
     def cancel(self, record: Record) -> bool:
@@ -165,7 +169,7 @@ class TaskHandle(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         self.check_usable()
-        return self._owner.wait_for(self._record).__await__()
+        return self._owner.wait_for(self).__await__()
 
     def check_usable(self) -> None:
         """Raise TaskReleased after `release`."""
@@ -196,6 +200,7 @@ class TaskHandle(Generic[T]):
     def __repr__(self) -> str:
         return f"<TaskHandle {self.key!r} {self.phase}>"
 
+    @trio.lowlevel.enable_ki_protection
     def __del__(self) -> None:
         if not self._released:
             self._owner.drop(self._record)

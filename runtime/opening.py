@@ -134,8 +134,9 @@ class _Opening(AbstractAsyncContextManager[Worker]):
                 error = reason
         try:
             absorbed = self._body_scope.__exit__(type(error) if error else None, error, None)
-        finally:
-            await self._close()
+        except BaseException as rest:  # noqa: BLE001 - of a group that had the cancellation in it
+            error, absorbed = rest, False
+        await self._close()
         self._worker.unobserved.log_all()
         if self._interrupt is not None:
             raise self._interrupt
@@ -160,11 +161,17 @@ class _Opening(AbstractAsyncContextManager[Worker]):
             except KeyboardInterrupt as interrupt:
                 self._interrupt = interrupt
         self._waiting.cancel()
-        worker.supervisor.close()
-        if not worker.is_idle():
-            self._nursery.cancel_scope.cancel()
-        await self._nursery_manager.__aexit__(None, None, None)
+        if worker.is_idle() and worker.failure is None:
+            worker.supervisor.close()
+        else:
+            worker.supervisor.abandon()
+        try:
+            await self._nursery_manager.__aexit__(None, None, None)
+        except* KeyboardInterrupt as interrupts:  # at the very last moment
+            self._interrupt = interrupts.exceptions[0]
+        worker.supervisor.threads.close()
 
+    @trio.lowlevel.enable_ki_protection
     async def _watch_closing(self) -> None:
         with self._waiting:
             async with trio.open_nursery() as nursery:
@@ -173,6 +180,7 @@ class _Opening(AbstractAsyncContextManager[Worker]):
                 if in_main_thread and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
                     nursery.start_soon(self._listen_for_interrupt)
 
+    @trio.lowlevel.enable_ki_protection
     async def _announce(self) -> None:
         """Say for which tasks the closing waits, if it has to."""
         await trio.sleep(PATIENCE_S)
@@ -186,6 +194,7 @@ class _Opening(AbstractAsyncContextManager[Worker]):
             ", ..." if len(keys) > SHOWN else "",
         )
 
+    @trio.lowlevel.enable_ki_protection
     async def _listen_for_interrupt(self) -> None:
         """Ctrl-C while closing: do not wait for threads.
 

@@ -134,7 +134,9 @@ class Supervisor:
         self.closed = False
         self._batch: list[Stimulus] | None = None
         """Sent, and not taken by the machine's task yet."""
-        self._scope = trio.CancelScope()
+        # A cancellation from outside ends the block that the worker is for, and the block then ends
+        # what runs, in order: until it has, the machine goes on.
+        self._scope = trio.CancelScope(shield=True)
         self.threads = ThreadPool(
             machine.ledger.config.slots["thread"],
             name,
@@ -142,6 +144,7 @@ class Supervisor:
             trio.lowlevel.current_trio_token(),
         )
 
+    @trio.lowlevel.enable_ki_protection  # a batch that is noted and not sent would be the last
     def send(self, stimulus: Stimulus) -> None:
         """Queue a stimulus. Those sent before the machine gets its turn travel together."""
         if self._batch is None:
@@ -150,19 +153,34 @@ class Supervisor:
         else:
             self._batch.append(stimulus)
 
+    def is_idle(self) -> bool:
+        """Whether all stimuli are handled, and no attempt is owed."""
+        if self._batch is not None or self.owed:
+            return False
+        return not self._stimuli_in.statistics().current_buffer_used
+
     def close(self) -> None:
         """End `run` when the stimuli that are queued have been handled. Idempotent."""
         self.closed = True
         self._stimuli_out.close()
 
+    def abandon(self) -> None:
+        """End `run` without waiting for the attempts that run. Idempotent."""
+        self.closed = True
+        self._scope.cancel()
+
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Run the machine and its actors until `close`. Faults go to the listener."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._scope = nursery.cancel_scope
-                nursery.start_soon(self._run_actor)
-                await self._run_machine()
-                self._jobs_out.close()
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._run_actor)
+                    try:
+                        await self._run_machine()
+                    except Exception as error:  # noqa: BLE001 - a fault of ours, whatever it is
+                        self._fail(error)
+                    self._jobs_out.close()
         finally:
             self.close()
             self.threads.close()
@@ -170,8 +188,8 @@ class Supervisor:
     def _fail(self, error: Exception) -> None:
         """Give up: nobody shall wait for ever."""
         logger.critical("the worker fails: %s", error, exc_info=error)
+        self.abandon()
         self._listener.on_failure(error)
-        self._scope.cancel()
 
     # The machine's task
 
@@ -183,11 +201,7 @@ class Supervisor:
             handled = 0
             while True:
                 self._batch = None  # whoever sends from now on begins another
-                try:
-                    self._handle(batch)
-                except Exception as error:  # noqa: BLE001 - a fault of ours, whatever it is
-                    self._fail(error)
-                    return
+                self._handle(batch)
                 handled += len(batch)
                 if handled >= BATCH_LIMIT:
                     break
@@ -201,31 +215,32 @@ class Supervisor:
             self._listener.on_batch_end()
 
     def _handle(self, batch: Sequence[Stimulus]) -> None:
-        store, on_report = self.store, self._listener.on_report
+        specs, values = self.store.specs, self.store.values
+        handle, on_report = self.machine.handle, self._listener.on_report
         for stimulus in batch:
             if type(stimulus) in TERMINAL:
                 self.owed.pop(stimulus.attempt, None)  # type: ignore[union-attr]
-            for instruction in self.machine.handle(stimulus):
+            for instruction in handle(stimulus):
                 # By type and not `match`: each is on the way of every task.
                 if type(instruction) is Execute:
                     self._execute(instruction)
                 elif type(instruction) is DropSpec:
-                    store.drop_spec(instruction.key, instruction.spec_id)
+                    del specs[instruction.key, instruction.spec_id]
                 elif type(instruction) is DropData:
-                    store.drop(instruction.key, instruction.attempt)
+                    del values[instruction.key, instruction.attempt]
                 elif type(instruction) is CancelExecute:
                     self._cancel(instruction)
                 elif type(instruction) in UNSUPPORTED:
                     raise WorkerFailed(f"this worker has no actor for {instruction}")
                 else:
-                    on_report(cast("Report", instruction))
+                    on_report(instruction)  # type: ignore[arg-type]
 
     def _execute(self, execute: Execute) -> None:
         key, attempt = execute.key, execute.attempt
-        spec = self.store.spec(key, execute.spec_id)
+        spec = self.store.specs[key, execute.spec_id]
         inputs: dict[Key, object] = {}
         for name, entry in execute.inputs:
-            inputs[name] = self.store.get(name, entry)
+            inputs[name] = self.store.values[name, entry]
         job = Job(key, attempt, execute.executor, spec, inputs, self)
         self.owed[attempt] = job
         # Plain functions go to the threads without a detour through the actor's task, which
@@ -251,15 +266,20 @@ class Supervisor:
 
     # The actor's task
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_actor(self) -> None:
         crashes: deque[float] = deque()
         policy = self._restart_policy
         while True:
             try:
                 await self._actor(self._jobs_in, self._stimuli_out, self.store)
-                return
+                if self.closed:
+                    return
+                raise ActorCrashed("it has returned, and was not told to")
             except Exception as error:  # whatever it is, the worker goes on
                 logger.error("the execute actor has crashed", exc_info=error)
+                if self.closed:
+                    return
                 self._fail_attempts(error)
                 now = trio.current_time()
                 crashes.append(now)

@@ -26,8 +26,12 @@ class Unobserved:
             del self._failures[oldest]
             _log(oldest)
 
+    def discard(self, failure: Failure) -> None:
+        """Somebody sees it now: keep neither it nor what its traceback knows."""
+        self._failures.pop(failure, None)
+
     def forget_observed(self) -> None:
-        """Keep no exception that somebody has seen."""
+        """Keep no exception that somebody has seen elsewhere."""
         for failure in [failure for failure in self._failures if failure.observed]:
             del self._failures[failure]
 

@@ -8,6 +8,7 @@ Everything but the finalisers of handles happens in the thread of the event loop
 """
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -62,6 +63,10 @@ class Worker:
         self._thread = threading.get_ident()
         self._token = trio.lowlevel.current_trio_token()
         self._records: dict[Key, Record] = {}
+        """Of tasks that have not failed."""
+        self._failed: dict[Key, tuple[int, weakref.ref[Record]]] = {}
+        """The others, with the run_id. They belong to their handles alone: the exception knows,
+        through its traceback, the frames that awaited it, and these know the handle."""
         self._last_run_id = 0
         self._extractor = Extractor[TaskHandle[Any]](TaskHandle, self._key_of_input)
         self._failures: dict[Key, Failure] = {}
@@ -145,17 +150,21 @@ class Worker:
         """Like `submit`, with the context variables that the task shall see."""
         if self._closed or threading.get_ident() != self._thread:
             self._check_open()
+        if self._freed:  # else the same key, submitted anew, would be freed after that
+            self._send_freed()
         if not callable(fn):
             raise TypeError(f"a task is a function, and {fn!r} cannot be called")
         run_id = self._last_run_id + 1
         prefix = getattr(fn, "__qualname__", None) or type(fn).__qualname__
         if key is None:
             text = f"{prefix}-{run_id}"
-            while text in self._records or text.startswith("~"):
+            while text in self._records or text in self._failed or text.startswith("~"):
                 text = f"task {text}"  # somebody has given this very key
         else:
             text = encode_key(key)
         known = self._records.get(text)
+        if known is None and text in self._failed:
+            known = self._known_failed(text)
         if known is not None and not known.cancelled:
             return TaskHandle(self, known)
         if resources:
@@ -169,13 +178,18 @@ class Worker:
         if kwargs:
             kwargs = {name: extract(value, found) for name, value in kwargs.items()}
         self._last_run_id = run_id
+        if text in self._failed:
+            self._replace(text, found)
         record = Record(text, run_id)
         handle: TaskHandle[Any] = TaskHandle(self, record)
         spec = Spec(fn, args, kwargs, context, bool(found))
-        self.supervisor.store.put_spec(text, run_id, spec)
+        self.supervisor.store.specs[text, run_id] = spec
         self._records[text] = record
         self.pending += 1
-        local = tuple([input_.record.key for input_ in found]) if found else ()
+        local: tuple[Key, ...] = ()
+        if found:
+            record.inputs = tuple([input_.record for input_ in found])
+            local = tuple([input_.key for input_ in record.inputs])
         executor = COROUTINE if is_coroutine_function(fn) else THREAD
         self.supervisor.send(
             ComputeTask(
@@ -249,10 +263,29 @@ class Worker:
             )
         handle.check_usable()
         record = handle.record
-        if self._records.get(record.key) is not record:  # submitted anew after a cancellation
+        if not self._knows(record):  # submitted anew after a cancellation
             assert record.failure is not None
             record.failure.throw()
         return record.key
+
+    def _known_failed(self, key: Key) -> Record | None:
+        """The task of this key, if it has failed and somebody has a handle of it."""
+        known = self._failed.get(key)
+        return known[1]() if known is not None else None
+
+    def _knows(self, record: Record) -> bool:
+        """Whether this is the task that has its key now."""
+        failed = self._failed.get(record.key)
+        if failed is not None:
+            return failed[0] == record.run_id
+        return self._records.get(record.key) is record
+
+    def _replace(self, key: Key, inputs: list[TaskHandle[Any]]) -> None:
+        """Another task is about to take over the key of a cancelled one, which it cannot use."""
+        for handle in inputs:
+            if handle.record.key == key:
+                self.value_of(handle.record)
+        del self._failed[key]
 
     def _check_open(self) -> None:
         if threading.get_ident() != self._thread:
@@ -280,8 +313,9 @@ class Worker:
 
     # Waiting and cancelling, for handles
 
-    async def wait_for(self, record: Record) -> Any:
+    async def wait_for(self, handle: TaskHandle[Any]) -> Any:
         """The value of a task; or raise why there is none."""
+        record = handle.record
         if record.outcome is PENDING:
             self.give_slot_back()
             await record.wait()
@@ -293,15 +327,17 @@ class Worker:
             else:
                 await trio.lowlevel.checkpoint()
         if record.failure is None:
-            return self.supervisor.store.get(record.key, record.attempt)
-        record.failure.throw()
+            return self.supervisor.store.values[record.key, record.attempt]
+        return self.value_of(record)
 
     def value_of(self, record: Record) -> Any:
         """The value of a task that has ended; or raise why there is none."""
         if record.failure is not None:
+            self.unobserved.discard(record.failure.origin)
             record.failure.throw()
-        return self.supervisor.store.get(record.key, record.attempt)
+        return self.supervisor.store.values[record.key, record.attempt]
 
+    @trio.lowlevel.enable_ki_protection
     def give_slot_back(self) -> None:
         """A task of this worker is about to wait for another one: its slot is for others."""
         job = current_job.get(None)
@@ -332,7 +368,10 @@ class Worker:
     @trio.lowlevel.enable_ki_protection
     def _withdraw(self, record: Record) -> None:
         """The only one who waits gives up; a task that others depend on goes on."""
-        if record.handles == 1 and self._records.get(record.key) is record:
+        self._sweep()  # handles that are gone do not count
+        task = self.supervisor.machine.ledger.tasks.get(record.key)
+        needed = task is not None and task.dependents
+        if record.handles == 1 and self._knows(record) and not needed:
             self._end(record, Failure(record.key, None, None))
             self._forget(record)
             self._send_freed()
@@ -365,8 +404,9 @@ class Worker:
 
     def _forget(self, record: Record) -> None:
         """Nobody has a handle of a task that has ended."""
-        if self._records.get(record.key) is record:
-            del self._records[record.key]
+        if self._knows(record):
+            self._records.pop(record.key, None)
+            self._failed.pop(record.key, None)
             self._freed.append(record.key)
 
     def _send_freed(self) -> None:
@@ -393,16 +433,18 @@ class Worker:
 
     def _on_erred(self, report: TaskErred) -> None:
         key = report.key
-        record = self._records.get(key)
+        record = self._records.get(key) or self._known_failed(key)
         if record is not None and record.run_id == report.run_id and record.failure is not None:
             self._failures[key] = record.failure  # cancelled, and told so at the time
             return
         via: Failure | None = None
         if report.via is not None:
-            via = self._failures.get(report.via) or self._records[report.via].failure
+            inputs = record.inputs if record is not None else ()
+            failures = [input_.failure for input_ in inputs if input_.key == report.via]
+            via = self._failures.get(report.via) or (failures[0] if failures else None)
         exception = None
         if report.attempt:
-            exception = cast("BaseException", self.supervisor.store.get(key, report.attempt))
+            exception = cast("BaseException", self.supervisor.store.take(key, report.attempt))
         failure = self._failures[key] = Failure(key, exception, via)
         if exception is not None:
             self.unobserved.add(failure)
@@ -436,11 +478,11 @@ class Worker:
 
     def _end(self, record: Record, failure: Failure) -> None:
         record.fail(failure)
-        self._ended(record)
-
-    def _ended(self, record: Record) -> None:
         self.pending -= 1
-        if not record.handles:
+        if record.handles:
+            del self._records[record.key]
+            self._failed[record.key] = (record.run_id, weakref.ref(record))
+        else:
             self._forget(record)
 
     # For the end of it
@@ -449,7 +491,7 @@ class Worker:
         """Whether every task has ended, and every attempt too."""
         if self.failure is not None:
             return not self.supervisor.threads.running()
-        return not self.pending and not self.supervisor.owed
+        return not self.pending and self.supervisor.is_idle()
 
     async def wait_idle(self) -> None:
         """Wait until every task and every attempt has ended."""

@@ -1,0 +1,533 @@
+"""Cancelling tasks in every state, and being cancelled at every step."""
+
+import threading
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from embedded import (
+    AsyncGate,
+    Gate,
+    cancelled_at_every_step,
+    until,
+    until_empty,
+    worker_threads,
+)
+
+from trouper.runtime import TaskCancelled, TaskHandle, Worker, check_cancelled, open_worker
+from trouper.runtime.invariants import check
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+async def assert_cancelled(*handles: TaskHandle[Any]) -> None:
+    """Awaiting each raises TaskCancelled, and does not wait for anything."""
+    for handle in handles:
+        with trio.fail_after(5), pytest.raises(TaskCancelled):
+            await handle
+        assert handle.phase == "cancelled"
+        assert not handle.cancel()
+
+
+# A task in every state
+
+
+async def test_before_the_machine_has_heard_of_it() -> None:
+    async with open_worker(threads=1) as worker:
+        handle = worker.submit(pytest.fail, "it has run")
+        assert handle.cancel()
+        await assert_cancelled(handle)
+
+
+async def test_while_it_waits_for_an_input() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = Gate(5)
+        first = worker.submit(gate)
+        second = worker.submit(same, first)
+        third = worker.submit(same, second)
+        await gate.entered.wait()
+        assert second.phase == "waiting"
+        assert second.cancel()
+        await assert_cancelled(second, third)
+        gate.let_go()
+        assert await first == 5
+
+
+async def test_while_it_is_ready() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = Gate()
+        worker.submit(gate)
+        handle = worker.submit(pytest.fail, "it has run")
+        await gate.entered.wait()
+        assert handle.phase == "ready"
+        assert handle.cancel()
+        await assert_cancelled(handle)
+        gate.let_go()
+        del handle
+        await until_empty(worker)
+
+
+async def test_coroutine_is_stopped_at_its_next_checkpoint_and_cleans_up() -> None:
+    steps: list[str] = []
+
+    async def work() -> None:
+        try:
+            steps.append("begun")
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.01)
+            steps.append("cleaned up")
+
+    async with open_worker(threads=1) as worker:
+        handle = worker.submit(work)
+        await until(lambda: steps)
+        assert handle.phase == "executing"
+        assert handle.cancel()
+        await assert_cancelled(handle)
+        assert steps == ["begun"]  # who awaits need not wait for that
+    assert steps == ["begun", "cleaned up"]
+
+
+async def test_coroutine_that_is_cancelled_before_its_first_step() -> None:
+    async with open_worker(threads=1) as worker:
+        for steps in range(6):  # at one of them it has been told to start, and not started
+            gate = AsyncGate()
+            handle = worker.submit(gate)
+            for _ in range(steps):
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            handle.cancel()
+            await assert_cancelled(handle)
+            await until(lambda: not worker.supervisor.owed)
+            assert gate.cancelled == gate.entered.is_set()
+
+
+async def test_coroutine_that_succeeds_all_the_same() -> None:
+    async with open_worker(threads=1) as worker:
+
+        async def stubborn() -> int:
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                pass
+            return 5
+
+        handle = worker.submit(stubborn)
+        await until(lambda: handle.phase == "executing")
+        handle.cancel()
+        await assert_cancelled(handle)
+        del handle
+        await until_empty(worker)
+
+
+async def test_coroutine_that_fails_while_it_is_cancelled() -> None:
+    async with open_worker(threads=1) as worker:
+
+        async def failing() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise LookupError
+
+        handle = worker.submit(failing)
+        await until(lambda: handle.phase == "executing")
+        handle.cancel()
+        await assert_cancelled(handle)
+        del handle
+        await until_empty(worker)
+
+
+async def test_coroutine_with_a_nursery_of_its_own() -> None:
+    stopped: list[int] = []
+
+    async def child(i: int) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            stopped.append(i)
+
+    async def work() -> None:
+        async with trio.open_nursery() as nursery:
+            for i in range(3):
+                nursery.start_soon(child, i)
+
+    async with open_worker(threads=1) as worker:
+        handle = worker.submit(work)
+        await until(lambda: handle.phase == "executing")
+        await trio.testing.wait_all_tasks_blocked()
+        handle.cancel()
+        await assert_cancelled(handle)
+    assert sorted(stopped) == [0, 1, 2]
+
+
+async def test_thread_is_asked_to_stop() -> None:
+    begun = threading.Event()
+    ended: list[str] = []
+
+    def work() -> None:
+        begun.set()
+        try:
+            while True:
+                check_cancelled()
+        except TaskCancelled:
+            ended.append("asked")
+            raise
+
+    async with open_worker(threads=1) as worker:
+        handle = worker.submit(work)
+        await until(begun.is_set)
+        handle.cancel()
+        await assert_cancelled(handle)
+        assert await worker.run(same, 1) == 1  # its slot has come back
+        assert ended == ["asked"]
+
+
+async def test_thread_that_ignores_it_keeps_its_slot_until_it_returns() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = Gate()
+        handle = worker.submit(gate)
+        waiting = worker.submit(same, 1)
+        await gate.entered.wait()
+        handle.cancel()
+        await assert_cancelled(handle)
+        await trio.testing.wait_all_tasks_blocked()
+        assert worker.status().slots["thread"].used == 1
+        assert worker.status().tasks == {"cancelled(executing)": 1, "ready": 1} or (
+            # a task that is remembered as cancelled, for the sake of its handle
+            worker.status().tasks["ready"] == 1
+        )
+        assert waiting.phase == "ready"
+        gate.let_go()
+        assert await waiting == 1
+
+
+def test_check_cancelled_is_for_tasks() -> None:
+    with pytest.raises(RuntimeError, match="runs as a task"):
+        check_cancelled()
+
+
+async def test_after_the_end() -> None:
+    async with open_worker(threads=1) as worker:
+        handle = worker.submit(same, 5)
+        await handle
+        assert not handle.cancel()
+        assert await handle == 5
+        failed = worker.submit(int, "x")
+        with pytest.raises(ValueError, match="invalid literal"):
+            await failed
+        assert not failed.cancel()
+        assert failed.phase == "error"
+
+
+async def test_whoever_else_holds_a_handle() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = AsyncGate()
+        one = worker.submit(gate, key="k")
+        other = worker.submit(gate, key="k")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(assert_cancelled, other)
+            await gate.entered.wait()
+            one.cancel()
+        await until(lambda: gate.cancelled)
+
+
+async def test_with_dependents_that_run() -> None:
+    # Both have run on what the first has brought; cancelling that comes too late.
+    async with open_worker(threads=2) as worker:
+        first = worker.submit(same, 5)
+        gate = Gate(6)
+        second = worker.submit(gate, first)
+        third = worker.submit(same, second)
+        await gate.entered.wait()
+        assert not first.cancel()
+        assert second.cancel()
+        await assert_cancelled(second, third)
+        gate.let_go()
+        assert await first == 5
+
+
+async def test_from_inside_of_the_task() -> None:
+    async with open_worker(threads=1) as worker:
+        handles: list[TaskHandle[None]] = []
+
+        async def work() -> None:
+            assert handles[0].cancel()
+            await trio.lowlevel.checkpoint()
+            pytest.fail("it went past a checkpoint")
+
+        handles.append(worker.submit(work))
+        await assert_cancelled(handles[0])
+
+
+async def test_from_inside_of_a_thread() -> None:
+    async with open_worker(threads=1) as worker:
+        handles: list[TaskHandle[None]] = []
+        token = trio.lowlevel.current_trio_token()
+
+        def work() -> None:
+            trio.from_thread.run_sync(lambda: handles[0].cancel(), trio_token=token)
+            while True:
+                check_cancelled()
+
+        handles.append(worker.submit(work))
+        await assert_cancelled(handles[0])
+
+
+async def test_all_ten_thousand_of_a_chain() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = Gate()
+        root = handle = worker.submit(gate)
+        for _ in range(10_000):
+            handle = worker.submit(same, handle)
+        await gate.entered.wait()
+        root.cancel()
+        await assert_cancelled(handle)
+        gate.let_go()
+        del root, handle
+        await until_empty(worker)
+
+
+async def test_all_ten_thousand_dependents() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = Gate()
+        root = worker.submit(gate)
+        handles = [worker.submit(same, root) for _ in range(10_000)]
+        await gate.entered.wait()
+        root.cancel()
+        await assert_cancelled(*handles[:3], *handles[-3:])
+        gate.let_go()
+        del root, handles
+        await until_empty(worker)
+
+
+# The same key again
+
+
+async def test_cancelled_key_submitted_again_gives_the_new_result() -> None:
+    async with open_worker(threads=2) as worker:
+        gate = Gate("old")
+        old = worker.submit(gate, key="k")
+        await gate.entered.wait()
+        old.cancel()
+        new = worker.submit(same, "new", key="k")
+        assert new != old
+        assert not new.done()
+        await trio.testing.wait_all_tasks_blocked()
+        await assert_cancelled(old)
+        dependent = worker.submit(same, new)
+        with pytest.raises(TaskCancelled):
+            worker.submit(same, old)
+        gate.let_go()
+        assert await new == "new"
+        assert await dependent == "new"
+        await assert_cancelled(old)
+
+
+async def test_cancelled_key_whose_function_has_returned_submitted_again() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = AsyncGate("old")
+        old = worker.submit(gate, key="k")
+        await gate.entered.wait()
+        old.cancel()
+        await until(lambda: not worker.supervisor.owed)
+        new = worker.submit(same, "new", key="k")
+        assert await new == "new"
+        await assert_cancelled(old)
+        del old
+        await trio.testing.wait_all_tasks_blocked()
+        assert await new == "new"
+        assert await worker.submit(same, "newer", key="k") == "new"
+
+
+async def test_again_and_again_under_one_key() -> None:
+    async with open_worker(threads=2) as worker:
+        for i in range(20):
+            old = worker.submit(same, "old", key="k")
+            if i % 3 == 0:
+                await trio.lowlevel.checkpoint()
+            old.cancel()
+            if i % 2:
+                del old
+            new = worker.submit(same, i, key="k")
+            assert await new == i
+            del new
+            old = None
+            await until_empty(worker)
+
+
+async def test_released_handle_cancels_and_the_key_is_free() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = AsyncGate()
+        old = worker.submit(gate, key="k")
+        await gate.entered.wait()
+        old.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert old.cancel()
+        assert await worker.submit(same, "new", key="k") == "new"
+
+
+async def test_a_cancelled_task_is_no_input_of_its_own_successor() -> None:
+    async with open_worker(threads=1) as worker:
+        old = worker.submit(same, 1, key="k")
+        old.cancel()
+        with pytest.raises(TaskCancelled):
+            worker.submit(same, old, key="k")
+        assert await worker.submit(same, 2, key="k") == 2
+
+
+async def test_a_cancelled_input_gives_a_cancelled_dependent() -> None:
+    async with open_worker(threads=1) as worker:
+        old = worker.submit(same, 1, key="k")
+        old.cancel()
+        dependent = worker.submit(same, old)
+        await assert_cancelled(dependent)
+
+
+async def test_key_of_a_cancelled_root_with_its_own_dependent_as_input() -> None:
+    # What would be a cycle, had the old root not been cancelled, and its dependent with it.
+    async with open_worker(threads=1) as worker:
+        a = worker.submit(same, 1, key="a")
+        b = worker.submit(same, a, key="b")
+        a.cancel()
+        again = worker.submit(same, b, key="a")
+        await assert_cancelled(again, b, a)
+        assert await worker.run(same, 1) == 1
+
+
+# run, and who waits
+
+
+async def test_cancelled_wait_leaves_the_task_alone() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = AsyncGate(5)
+        handle = worker.submit(gate)
+        with trio.move_on_after(0) as scope:
+            await handle
+        assert scope.cancelled_caught
+        gate.let_go()
+        assert await handle == 5
+
+
+async def test_cancelled_run_withdraws_its_task() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = AsyncGate()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.run, gate)
+            await gate.entered.wait()
+            nursery.cancel_scope.cancel()
+        await until(lambda: gate.cancelled)
+        await until_empty(worker)
+
+
+async def test_cancelled_run_withdraws_its_task_before_it_began() -> None:
+    async with open_worker(threads=1) as worker:
+        with trio.move_on_after(0) as scope:
+            await worker.run(pytest.fail, "it has run")
+        assert scope.cancelled_caught
+        await until_empty(worker)
+
+
+@pytest.mark.parametrize("who", ["handle", "dependent", "dropped handle"])
+async def test_cancelled_run_leaves_a_task_that_others_hold(who: str) -> None:
+    async with open_worker(threads=1) as worker:
+        gate = AsyncGate(5)
+        other: TaskHandle[Any] | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: worker.run(gate, key="k"))
+            await gate.entered.wait()
+            other = worker.submit(gate, key="k")
+            if who == "dependent":
+                other = worker.submit(same, other)
+                await trio.testing.wait_all_tasks_blocked()
+            elif who == "dropped handle":
+                other = None
+            nursery.cancel_scope.cancel()
+        if other is None:
+            await until(lambda: gate.cancelled)
+        else:
+            gate.let_go()
+            assert await other == 5
+            other = None
+        await until_empty(worker)
+
+
+async def test_withdrawn_key_that_a_dependent_still_needs_is_still_that_task() -> None:
+    async with open_worker(threads=1) as worker:
+        gate = AsyncGate("first")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: worker.run(gate, key="k"))
+            await gate.entered.wait()
+            dependent = worker.submit(same, worker.submit(gate, key="k"), key="d")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        again = worker.submit(same, dependent, key="k")
+        gate.let_go()
+        assert await dependent == "first"
+        assert await again == "first"
+
+
+# At every step
+
+
+async def scenario_of_submit_and_await() -> None:
+    async with open_worker(threads=2) as worker:
+        try:
+            a = worker.submit(same, 1)
+            b = worker.submit(same, [a, a])
+
+            async def coroutine(value: Any) -> Any:
+                await trio.lowlevel.checkpoint()
+                return await worker.run(same, value)
+
+            c = worker.submit(coroutine, b)
+            assert await c == [1, 1]
+            assert await a == 1
+            assert await worker.run(coroutine, 5) == 5
+            async for handle in worker.as_completed([a, b, c]):
+                await handle
+        finally:
+            check(worker.supervisor.machine)
+
+
+def test_cancelled_at_every_step_of_submit_and_await() -> None:
+    assert cancelled_at_every_step(scenario_of_submit_and_await) > 20
+
+
+async def scenario_of_leaving() -> None:
+    worker: Worker | None = None
+    try:
+        async with open_worker(threads=2) as worker:
+            for i in range(3):
+                worker.submit(same, worker.submit(same, i))
+            worker.submit(trio.lowlevel.checkpoint)
+            worker.submit(trio.sleep, 0.001)
+    finally:
+        assert worker is not None
+        check(worker.supervisor.machine)
+        assert not worker.supervisor.owed
+        assert worker.status().state == "closed"
+
+
+def test_cancelled_at_every_step_of_leaving() -> None:
+    assert cancelled_at_every_step(scenario_of_leaving) > 10
+
+
+async def scenario_of_failing() -> None:
+    error = LookupError()
+    try:
+        async with open_worker(threads=2) as worker:
+            worker.submit(same, 1)
+            worker.submit(trio.sleep, 0.001)
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            raise error
+    except LookupError as caught:
+        assert caught is error
+
+
+def test_cancelled_at_every_step_of_leaving_by_an_exception() -> None:
+    assert cancelled_at_every_step(scenario_of_failing) > 5
+    assert worker_threads() == []

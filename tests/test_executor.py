@@ -1,0 +1,549 @@
+"""`WorkerExecutor`: the standard library's executor, and the graph API for threads and asyncio."""
+
+# The parameters of a lambda have no types.
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+
+import asyncio
+import concurrent.futures as cf
+import contextvars
+import functools
+import gc
+import logging
+import threading
+import traceback
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from trouper.runtime import (
+    ForeignHandle,
+    InvalidKey,
+    ResourceError,
+    TaskCancelled,
+    WorkerExecutor,
+    WorkerFuture,
+)
+
+PATIENCE_S = 20.0
+"""How long a test waits for something that happens at once."""
+
+
+@pytest.fixture
+def executor() -> Iterator[WorkerExecutor]:
+    with WorkerExecutor(threads=1) as made:
+        yield made
+
+
+class Gate:
+    """A function that blocks until it is let go, and says that it has begun."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self, value: Any = None) -> Any:
+        self.begun.set()
+        assert self.open.wait(PATIENCE_S)
+        return value
+
+    def shut(self, executor: WorkerExecutor) -> "WorkerFuture[Any]":
+        """Occupy a thread."""
+        future = executor.submit(self)
+        assert self.begun.wait(PATIENCE_S)
+        return future
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+# The standard library's part
+
+
+def test_submit_gives_the_result(executor: WorkerExecutor) -> None:
+    future = executor.submit(pow, 2, 8)
+    assert isinstance(future, cf.Future)
+    assert future.result(PATIENCE_S) == 256
+    keywords = {"a": 1, "fn": 2, "self": 3, "key": 4}
+    assert executor.submit(dict, **keywords).result() == keywords
+
+
+def test_arguments_of_submit_are_passed_as_they_are(executor: WorkerExecutor) -> None:
+    first = executor.submit(pow, 2, 8)
+    nested = [first, {"a": first}]
+    assert executor.submit(lambda x, y: (x is first, y is nested), first, nested).result() == (
+        True,
+        True,
+    )
+
+
+def test_a_callable_that_is_none_fails_in_the_future(executor: WorkerExecutor) -> None:
+    with pytest.raises(TypeError, match="not callable"):
+        executor.submit(17).result()  # type: ignore[arg-type]
+
+
+def test_a_plain_function_may_return_a_coroutine(executor: WorkerExecutor) -> None:
+    async def nothing() -> None: ...
+
+    coroutine = executor.submit(lambda: nothing())
+    with pytest.raises(TypeError, match="returned a coroutine"):
+        executor.submit_task(lambda: nothing()).result()
+    coroutine.result().close()
+
+
+def test_map_is_in_order_and_ends_with_the_shortest(executor: WorkerExecutor) -> None:
+    assert list(executor.map(pow, range(10), range(7))) == list(map(pow, range(10), range(7)))
+    assert list(executor.map(pow, [3] * 4, range(4), chunksize=3)) == [1, 3, 9, 27]
+
+
+def test_map_raises_where_the_failure_stands(executor: WorkerExecutor) -> None:
+    results = executor.map(divmod, [1, 1, 1], [2, 3, 0])
+    assert next(results) == (0, 1)
+    assert next(results) == (0, 1)
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_map_takes_a_timeout(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    results = executor.map(lambda fn: fn(), [lambda: 1, gate], timeout=0.2)
+    assert next(results) == 1
+    with pytest.raises(TimeoutError):
+        next(results)
+    gate.open.set()
+
+
+def test_a_pending_future_can_be_cancelled_and_never_runs(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    running = gate.shut(executor)
+    ran: list[int] = []
+    pending = executor.submit(ran.append, 1)
+    told: list[Any] = []
+    pending.add_done_callback(told.append)
+    assert running.running()
+    assert not running.cancel()
+    assert pending.cancel()
+    assert pending.cancel()
+    assert pending.cancelled()
+    assert pending.done()
+    assert told == [pending]
+    assert cf.wait([pending], PATIENCE_S).done == {pending}
+    with pytest.raises(cf.CancelledError):
+        pending.result()
+    gate.open.set()
+    assert running.result(PATIENCE_S) is None
+    assert executor.submit(pow, 2, 3).result() == 8
+    assert not ran
+
+
+def test_cancelling_everything_everywhere_leaves_nothing_undone() -> None:
+    with WorkerExecutor(threads=4) as executor:
+        for _ in range(20):
+            ran: list[int] = []
+            futures = [executor.submit(ran.append, i) for i in range(100)]
+            cancelled = {i for i, future in enumerate(futures) if future.cancel()}
+            done, not_done = cf.wait(futures, PATIENCE_S)
+            assert len(done) == 100
+            assert not not_done
+            assert cancelled.isdisjoint(ran)
+            assert sorted({*cancelled, *ran}) == list(range(100))
+
+
+def test_wait_and_as_completed(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    first: Any = executor.submit(pow, 2, 2)
+    held = executor.submit(gate, "held")
+    bad: Any = executor.submit(fail, ValueError("bad"))
+    assert cf.wait([held, first], PATIENCE_S, cf.FIRST_COMPLETED).done == {first}
+    assert cf.wait([held], 0.01) == (set(), {held})
+    with pytest.raises(TimeoutError):
+        held.result(timeout=0.01)
+    gate.open.set()
+    assert set(cf.as_completed([first, held, bad], PATIENCE_S)) == {first, held, bad}
+    assert cf.wait([first, bad], return_when=cf.FIRST_EXCEPTION).done == {first, bad}
+    assert held.result() == "held"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), SystemExit(3)])
+def test_whatever_a_task_raises_is_raised_with_its_own_traceback(
+    executor: WorkerExecutor, error: BaseException
+) -> None:
+    future = executor.submit(fail, error)
+    assert future.exception(PATIENCE_S) is error
+    for _ in range(3):
+        with pytest.raises(type(error)) as caught:
+            future.result()
+        assert caught.value is error
+        names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        assert names[-1] == "fail"
+        assert names.count("fail") == 1
+        assert len(names) <= 3
+    assert executor.submit(pow, 2, 3).result() == 8
+
+
+def test_the_caller_s_context_variables_reach_the_task(executor: WorkerExecutor) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+    async def read() -> str:
+        return variable.get()
+
+    variable.set("mine")
+    assert executor.submit(variable.get).result() == "mine"
+    assert executor.submit_task(variable.get).result() == "mine"
+    assert executor.submit(read).result() == "mine"  # type: ignore[comparison-overlap]
+
+
+def test_coroutine_functions_run_on_trio(executor: WorkerExecutor) -> None:
+    async def rest(value: int) -> int:
+        await trio.lowlevel.checkpoint()
+        return value + 1
+
+    first: Any = executor.submit(rest, 1)
+    assert first.result(PATIENCE_S) == 2
+    assert executor.submit_task(rest, executor.submit_task(rest, 1)).result(PATIENCE_S) == 3
+
+
+def test_a_coroutine_that_would_block_its_loop_is_told_so(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    pending = gate.shut(executor)
+
+    async def block() -> Any:
+        return pending.result()
+
+    async def wait() -> Any:
+        return cf.wait([pending])
+
+    async def by_thread() -> Any:
+        return await trio.to_thread.run_sync(pending.result)
+
+    for function in (block, wait):
+        with pytest.raises(RuntimeError, match="block the worker's event loop"):
+            executor.submit_task(function).result(PATIENCE_S)
+    patient = executor.submit_task(by_thread)
+    gate.open.set()
+    assert patient.result(PATIENCE_S) is None
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), SystemExit("broken")])
+def test_a_broken_callback_is_logged(
+    executor: WorkerExecutor, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    gate = Gate()
+    held = gate.shut(executor)
+
+    async def nothing(after: object) -> None: ...
+
+    called: list[object] = []
+
+    def broken(future: object) -> None:
+        called.append(future)
+        raise error
+
+    futures: list[Any] = [
+        executor.submit(pow, 2, 2),
+        executor.submit(fail, KeyError()),
+        executor.submit_task(nothing, held),
+    ]
+    for future in futures:
+        future.add_done_callback(broken)
+    with caplog.at_level(logging.ERROR):
+        gate.open.set()
+        cf.wait(futures, PATIENCE_S)
+        executor.shutdown()
+    assert sorted(map(id, called)) == sorted(map(id, futures))
+    assert caplog.text.count("broken") >= 3
+
+
+def test_a_failure_that_nobody_looks_at_is_logged_for_graphs_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with WorkerExecutor(threads=1) as executor:
+        executor.submit(fail, ValueError("as in the standard library"))
+        executor.submit_task(fail, ValueError("nobody knows of me"))
+        seen = executor.submit_task(fail, ValueError("somebody does"))
+        assert seen.exception() is not None
+    assert "nobody knows of me" in caplog.text
+    assert "standard library" not in caplog.text
+    assert "somebody" not in caplog.text
+
+
+def test_objects_are_released_after_the_task(executor: WorkerExecutor) -> None:
+    class Value:
+        pass
+
+    argument, gone = Value(), threading.Event()
+    weakref.finalize(argument, gone.set)
+    future = executor.submit_task(lambda value: None, argument)
+    future.result()
+    del argument
+    assert gone.wait(PATIENCE_S)
+
+
+def test_a_result_lives_as_long_as_its_future(executor: WorkerExecutor) -> None:
+    class Value:
+        pass
+
+    gone = threading.Event()
+
+    def make() -> Value:
+        value = Value()
+        weakref.finalize(value, gone.set)
+        return value
+
+    gc.disable()  # reference counts alone shall do it
+    try:
+        future = executor.submit_task(make, key="value")
+        assert executor.submit_task(isinstance, future, Value).result(PATIENCE_S)
+        assert not gone.is_set()
+        del future
+        assert gone.wait(PATIENCE_S)
+    finally:
+        gc.enable()
+
+
+# The graph
+
+
+def test_futures_may_stand_anywhere_in_the_arguments(executor: WorkerExecutor) -> None:
+    one, two = executor.submit_task(int, 1), executor.submit(int, 2)
+
+    def collect(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    got = executor.submit_task(collect, [one, (two, {one})], {"a": {two: one}}, 7, x=two).result()
+    assert got == (([1, (2, {1})], {"a": {2: 1}}, 7), {"x": 2})
+
+
+def test_arguments_are_taken_as_they_are_when_submitted(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    gate.shut(executor)
+    parts: list[Any] = [executor.submit_task(int, i) for i in range(3)]
+    total = executor.submit_task(sum, parts)
+    parts.append("nothing to add")
+    gate.open.set()
+    assert total.result(PATIENCE_S) == 3
+
+
+def test_an_input_blocks_no_thread(executor: WorkerExecutor) -> None:
+    gate = Gate()
+
+    async def wait() -> int:
+        while not gate.open.is_set():
+            await trio.lowlevel.checkpoint()
+        return 5
+
+    slow = executor.submit_task(wait)
+    after = executor.submit_task(pow, slow, 2)
+    assert executor.submit(pow, 3, 3).result(PATIENCE_S) == 27
+    assert not after.done()
+    gate.open.set()
+    assert after.result(PATIENCE_S) == 25
+
+
+def test_a_failed_input_fails_its_dependents_with_a_note(executor: WorkerExecutor) -> None:
+    error = ValueError("no")
+    bad = executor.submit_task(fail, error, key="bad")
+    middle = executor.submit_task(str, [bad], key="middle")
+    last = executor.submit_task(str, middle, key=("last", 1))
+    assert last.exception(PATIENCE_S) is error
+    assert "'bad' -> 'middle' -> ('last', 1)" in error.__notes__[-1]
+    assert bad.exception() is error
+    assert not getattr(error, "__notes__", None)
+    later = executor.submit_task(str, bad, key="later")
+    assert later.exception(PATIENCE_S) is error
+    assert "'bad' -> 'later'" in error.__notes__[-1]
+
+
+def test_a_cancelled_input_cancels_its_dependents(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    gate.shut(executor)
+    first = executor.submit_task(int, 1, key="first")
+    second = executor.submit_task(int, first)
+    assert first.cancel()
+    with pytest.raises(TaskCancelled, match="first"):
+        second.result(PATIENCE_S)
+    assert not second.cancelled()
+    with pytest.raises(TaskCancelled, match="first"):
+        executor.submit_task(int, first).result(PATIENCE_S)
+    gate.open.set()
+    with pytest.raises(cf.CancelledError):
+        first.result()
+
+
+def test_a_key_is_one_task(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    gate.shut(executor)
+    first = executor.submit_task(int, 1, key="k")
+    assert executor.submit_task(int, 2, key="k") is first
+    assert first.cancel()
+    second = executor.submit_task(int, 3, key="k")
+    third = executor.submit_task(int, 4, key="k")
+    gate.open.set()
+    assert second.result(PATIENCE_S) == third.result(PATIENCE_S) == 3
+    assert executor.submit_task(int, 5, key="k").result(PATIENCE_S) == 3
+
+
+def test_a_cancelled_key_may_be_submitted_again_from_the_callback(
+    executor: WorkerExecutor,
+) -> None:
+    gate = Gate()
+    gate.shut(executor)
+    again: list[WorkerFuture[int]] = []
+    first = executor.submit_task(int, 1, key="k")
+    first.add_done_callback(lambda _: again.append(executor.submit_task(int, 2, key="k")))
+    assert first.cancel()
+    gate.open.set()
+    assert again[0].result(PATIENCE_S) == 2
+
+
+def test_priority_decides_among_those_that_are_ready(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    gate.shut(executor)
+    order: list[int] = []
+    futures = [executor.submit_task(order.append, i, priority=i) for i in (1, 3, 2)]
+    gate.open.set()
+    cf.wait(futures, PATIENCE_S)
+    assert order == [3, 2, 1]
+
+
+def test_resources_are_respected() -> None:
+    with WorkerExecutor(threads=4, resources={"gpu": 1}) as executor:
+        lock = threading.Lock()
+
+        def use() -> bool:
+            with lock:
+                pass
+            alone = lock.acquire(blocking=False)
+            lock.release()
+            return alone
+
+        uses = [executor.submit_task(use, resources={"gpu": 1}) for _ in range(50)]
+        assert all(use.result(PATIENCE_S) for use in uses)
+
+
+def test_what_is_wrong_with_a_task_is_said_at_once(executor: WorkerExecutor) -> None:
+    with WorkerExecutor(threads=1) as other:
+        theirs = other.submit(int)
+        for foreign in (theirs, cf.Future[int]()):
+            with pytest.raises(ForeignHandle):
+                executor.submit_task(int, [foreign])
+    with pytest.raises(ResourceError, match="no resource 'gpu'"):
+        executor.submit_task(int, resources={"gpu": 1})
+    with pytest.raises(InvalidKey):
+        executor.submit_task(int, key=object())  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="cannot be called"):
+        executor.submit_task(17)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="not a number"):
+        executor.submit_task(int, priority=float("nan"))
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(ValueError, match="contains itself"):
+        executor.submit_task(len, loop)
+
+
+def test_a_chain_of_ten_thousand(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    future: Any = gate.shut(executor)
+    future = executor.submit_task(int)
+    for _ in range(10_000):
+        future = executor.submit_task((1).__add__, future)
+    gate.open.set()
+    assert future.result(60) == 10_000
+
+
+# Tasks that wait for tasks, with one thread
+
+
+def fib(executor: WorkerExecutor, n: int) -> int:
+    if n < 2:
+        return n
+    one = executor.submit(fib, executor, n - 1)
+    two = executor.submit_task(fib, executor, n - 2)
+    return one.result() + two.result()
+
+
+def test_recursion_finishes_with_one_thread_and_goes_into_the_depth(
+    executor: WorkerExecutor,
+) -> None:
+    most = 0
+
+    def count(n: int) -> int:
+        nonlocal most
+        most = max(most, threading.active_count())
+        return n if n < 2 else sum(executor.map(count, (n - 1, n - 2)))
+
+    assert executor.submit(fib, executor, 11).result(60) == 89
+    before = threading.active_count()
+    assert executor.submit(count, 13).result(60) == 233
+    assert most < before + 40  # and not hundreds
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda futures: [future.result() for future in futures],
+        lambda futures: [future.exception() for future in futures],
+        lambda futures: cf.wait(futures),
+        lambda futures: list(cf.as_completed(futures)),
+        lambda futures: [future.result(PATIENCE_S) for future in futures],
+    ],
+)
+def test_every_way_to_wait_gives_the_slot_back(executor: WorkerExecutor, wait: Any) -> None:
+    def outer() -> list[int]:
+        futures = [executor.submit(pow, 2, i) for i in range(5)]
+        wait(futures)
+        return [future.result() for future in futures]
+
+    assert executor.submit(outer).result(PATIENCE_S) == [1, 2, 4, 8, 16]
+    assert executor.submit_task(outer).result(PATIENCE_S) == [1, 2, 4, 8, 16]
+
+
+def test_a_thread_that_waits_in_the_name_of_a_task_gives_its_slot_back(
+    executor: WorkerExecutor,
+) -> None:
+    def outer() -> int:
+        context = contextvars.copy_context()
+        with cf.ThreadPoolExecutor(1) as helper:
+            future = executor.submit(pow, 2, 5)
+            return helper.submit(context.run, future.result).result(PATIENCE_S)
+
+    assert executor.submit(outer).result(PATIENCE_S) == 32
+
+
+# asyncio
+
+
+def test_asyncio_uses_it_as_any_executor(executor: WorkerExecutor) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert await loop.run_in_executor(executor, pow, 2, 5) == 32
+        assert await loop.run_in_executor(executor, functools.partial(int, "7", base=8)) == 7
+        parts = [executor.submit_task(pow, 2, i) for i in range(5)]
+        assert await asyncio.wrap_future(executor.submit_task(sum, parts)) == 31
+        with pytest.raises(ValueError, match="no"):
+            await asyncio.wrap_future(executor.submit_task(fail, ValueError("no")))
+        with pytest.raises(ForeignHandle):
+            executor.submit_task(int, [loop.create_future()])
+
+    asyncio.run(main())
+
+
+def test_cancelling_in_asyncio_cancels_a_pending_task(executor: WorkerExecutor) -> None:
+    gate = Gate()
+    gate.shut(executor)
+
+    async def main() -> None:
+        pending = executor.submit_task(int)
+        waiting = asyncio.wrap_future(pending)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.sleep(0)  # asyncio says so to the future by a callback
+        assert pending.cancelled()
+
+    asyncio.run(main())
+    gate.open.set()
