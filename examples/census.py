@@ -29,6 +29,7 @@ if __name__ == "__main__":  # before the other imports, which take a moment
 import argparse
 import ast
 import sysconfig
+import threading
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,10 @@ from trouper.runtime import TaskHandle, Worker, open_worker
 
 ARITY = 8
 """So many counts are added up by one task."""
+
+PARSER = threading.Lock()
+"""One file is parsed at a time: up to Python 3.11, threads that parse at once can make each other
+fail (python/cpython#106905). It costs nothing, for the parser never lets other threads run."""
 
 SKIPPED = frozenset({"site-packages", "dist-packages"})
 TESTS = frozenset({"test", "tests", "idle_test"})
@@ -105,7 +110,8 @@ def count_file(path: Path, root: Path) -> Census:
     place = path.relative_to(root)
     try:
         source = path.read_bytes()
-        tree = ast.parse(source, path.name)
+        with PARSER:
+            tree = ast.parse(source, path.name)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return Census({}, (f"{place.as_posix()}: {error}",))
     classes = functions = 0

@@ -11,11 +11,11 @@ loop is told by a command and answers through the future.
 """
 
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from functools import partial
-from types import CoroutineType
+from inspect import iscoroutine
 from typing import Any, ParamSpec, TypeVar, cast, overload
 from weakref import WeakValueDictionary, finalize
 
@@ -172,8 +172,7 @@ class WorkerExecutor(Executor):
             kwargs = {name: extract(value, inputs) for name, value in kwargs.items()}
         future: WorkerFuture[Any] = WorkerFuture(background, in_graph=True)
         depth = background.depth()
-        names = tuple([_name_of(input_) for input_ in inputs])
-        call = _call_of(future, fn, args, kwargs, names, depth + 1)
+        call = _call_of(future, fn, args, kwargs, inputs, depth + 1)
         priority += depth * PRIORITY_PER_LEVEL
         background.admit(
             future,
@@ -259,20 +258,25 @@ def _call_of(
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    names: tuple[Key, ...],
+    inputs: Sequence[WorkerFuture[Any]],
     depth: int,
 ) -> Callable[..., Any]:
-    """What the worker runs: a function of the inputs' values, in the order of their names.
+    """What the worker runs: a function of the inputs' values, in their order.
 
     A function and not an object, for the worker looks at each whether it is a coroutine function,
     and that is quick for functions only.
     """
+    names = tuple([_name_of(input_) for input_ in inputs])
+    # The worker does not have the values of these (see `_finish`).
+    plain = {_name_of(input_): input_ for input_ in inputs if not input_.in_graph}
 
     def fill_in(values: tuple[Any, ...]) -> tuple[list[Any], dict[str, Any]]:
-        inputs = dict(zip(names, values, strict=True))
+        by_name = dict(zip(names, values, strict=True))
+        for name, input_ in plain.items():
+            by_name[name] = input_.result()
         return (
-            [fill(arg, inputs) for arg in args],
-            {name: fill(arg, inputs) for name, arg in kwargs.items()},
+            [fill(arg, by_name) for arg in args],
+            {name: fill(arg, by_name) for name, arg in kwargs.items()},
         )
 
     made: Callable[..., Any]
@@ -321,21 +325,20 @@ def _begin(future: WorkerFuture[Any], depth: int) -> None:
     nesting.set(depth)
 
 
-def _finish(future: WorkerFuture[Any], value: Any) -> Any:
+def _finish(future: WorkerFuture[Any], value: object) -> object:
     """Last of all in a task: what it returns to the worker."""
-    if type(cast("object", value)) is CoroutineType:
-        if future.in_graph:
-            return value  # the worker closes it, and fails the task with an advice
+    if not future.in_graph:
         future.succeed(value)
-        return None
-    future.succeed(value)
+        return None  # the future alone keeps it, and it is gone with the future at once
+    if not iscoroutine(value):  # that the worker closes, and fails with an advice
+        future.succeed(value)
     return value
 
 
 def _enter(
     future: WorkerFuture[Any],
     call: Callable[..., Any],
-    inputs: list[WorkerFuture[Any]] | tuple[()],
+    inputs: Sequence[WorkerFuture[Any]],
     key: UserKey,
     priority: float,
     resources: Mapping[str, float] | None,

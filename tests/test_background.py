@@ -92,7 +92,7 @@ def test_shutdown_may_cancel_what_has_not_begun(wait: bool) -> None:
     pending: list[Any] = [executor.submit(pow, 2, 3), executor.submit_task(pow, 2, 3)]
     pending.append(executor.submit_task(sum, pending))
     assert begun.wait(PATIENCE_S)
-    pending[-1].add_done_callback(lambda _: go.set())
+    pending[-1].add_done_callback(lambda _: go.set())  # pyright: ignore[reportUnknownLambdaType]
     executor.shutdown(wait=wait, cancel_futures=True)
     assert all(future.cancelled() for future in pending)
     assert cf.wait([running, *pending], PATIENCE_S).not_done == set()
