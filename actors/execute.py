@@ -5,9 +5,11 @@ functions run in threads (`threads`), which belong to the supervisor and not to 
 that they survive its restart and keep their slots.
 """
 
+import signal
 import sys
+import threading
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import trio
 
@@ -69,6 +71,8 @@ async def _run_coroutine(job: Job, running: dict[int, Job], stimuli: Stimuli, st
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - whoever awaits the task gets it
+            if job.cancelled and is_interrupt(error):
+                _pass_interrupt_on()
             job.fail(error, sys.exc_info()[2])
         else:
             job.succeed(value)
@@ -77,6 +81,21 @@ async def _run_coroutine(job: Job, running: dict[int, Job], stimuli: Stimuli, st
     job.scope = None
     del running[job.attempt]
     stimuli.send_nowait((terminal_stimulus(job, store),))
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether this is Ctrl-C, itself or in the group that a nursery makes of it."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _pass_interrupt_on() -> None:
+    """Ctrl-C has hit a task that was cancelled, so nobody awaits it: let it hit somewhere else."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and callable(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)
 
 
 @trio.lowlevel.disable_ki_protection

@@ -1,6 +1,7 @@
 """How much memory a value takes, roughly and quickly: it is asked after every task."""
 
 import sys
+from itertools import islice
 from typing import Any, cast
 
 SAMPLE = 16
@@ -24,7 +25,7 @@ def sizeof(value: object) -> int:
         return sys.getsizeof(value) + _sample(elements[:SAMPLE], len(elements))
     if kind is dict:
         mapping = cast("dict[object, object]", value)
-        values = [part for part, _ in zip(mapping.values(), range(SAMPLE), strict=False)]
+        values = list(islice(mapping.values(), SAMPLE))  # one step: other threads may change it
         return sys.getsizeof(value) + _sample(values, len(mapping))
     return _flat(value)
 

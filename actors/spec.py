@@ -70,7 +70,12 @@ def fill(value: Any, inputs: dict[Key, object]) -> object:
     if type(value) is Input:
         return inputs[value.key]
     if type(value) is Nested:
-        return value.build([fill(part, inputs) for part in value.parts])
+        parts = [fill(part, inputs) for part in value.parts]
+        try:
+            return value.build(parts)
+        except Exception as error:
+            error.add_note("this was when results were put into an argument of the task")
+            raise
     return value
 
 

@@ -75,8 +75,8 @@ class ThreadPool:
     def secede(self, job: Job) -> None:
         """Give the slot of a job back and go on without. Called in the thread that runs it."""
         if not job.seceded:
-            job.seceded = True
             self._start_thread()  # in place of this one, which ends with the job
+            job.seceded = True
             self._post(Secede(job.key, job.attempt))
 
     def close(self) -> None:

@@ -156,7 +156,7 @@ class WorkerExecutor(Executor):
         text = None if key is None else encode_key(key)
         if resources:
             resources = dict(resources)
-            background.worker.check_resources(resources)
+            background.worker.config.check_resources(resources)
         if priority != priority:
             raise ValueError("the priority is not a number")
         replaced: WorkerFuture[Any] | None = None

@@ -48,6 +48,10 @@ class Record(msgspec.Struct, eq=False, weakref=True):
         """Whether it was cancelled, itself or through an input."""
         return self.failure is not None and self.failure.cancelled
 
+    def cause(self, key: Key) -> Failure | None:
+        """Why this input of it has failed, if it has."""
+        return next((input_.failure for input_ in self.inputs if input_.key == key), None)
+
     async def wait(self) -> None:
         """Wait until it is no longer pending."""
         if self.event is None:
@@ -83,7 +87,7 @@ class Owner(Protocol):
     """The worker, as its handles see it."""
 
     def wait_for(self, handle: "TaskHandle[Any]") -> Coroutine[Any, Any, Any]:
-        """The value of a task; or raise. The handle shall live meanwhile, or the value might not."""
+        """The value of a task; or raise. The handle lives meanwhile, or the value might not."""
         ...
 
     def cancel(self, record: Record) -> bool:

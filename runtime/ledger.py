@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from trouper.runtime.errors import ResourceError
 from trouper.runtime.task import NOWHERE, READY, WANTED, Executing, Task
 from trouper.wire.vocabulary import Key, Peer, Priority
 
@@ -46,6 +47,19 @@ class Config(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     run_ahead: dict[str, int] = {}
     """How many brief tasks may be handed to an executor beyond its slots, to keep it busy."""
+
+    def check_resources(self, asked: Mapping[str, float]) -> None:
+        """Raise ResourceError if there is no such resource, or less of it."""
+        for name, amount in asked.items():
+            total = self.resources.get(name)
+            if total is None:
+                known = ", ".join(sorted(self.resources)) or "none"
+                raise ResourceError(f"this worker has no resource {name!r}; it has {known}")
+            if not 0 < amount <= total:
+                raise ResourceError(
+                    f"the task asks for {amount:g} of the resource {name!r}; this worker has "
+                    f"{total:g}, and an amount is positive"
+                )
 
 
 BRIEF_S = 0.0002

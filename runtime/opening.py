@@ -18,6 +18,7 @@ from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.runtime.supervisor import ExecuteActor, RestartPolicy, Supervisor
 from trouper.runtime.worker import Worker
+from trouper.wire.keys import decode_key
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,9 @@ class _Opening(AbstractAsyncContextManager[Worker]):
 
     def _on_interrupt(self, interrupt: BaseException) -> None:
         """Ctrl-C has hit a task that nobody awaits: it is meant for the block."""
+        if not isinstance(interrupt, KeyboardInterrupt):
+            group, interrupt = interrupt, KeyboardInterrupt()
+            interrupt.__cause__ = group
         self._interrupt = interrupt
         self._body_scope.cancel()
 
@@ -184,7 +188,7 @@ class _Opening(AbstractAsyncContextManager[Worker]):
     async def _announce(self) -> None:
         """Say for which tasks the closing waits, if it has to."""
         await trio.sleep(PATIENCE_S)
-        keys = self._worker.still_running()
+        keys = [decode_key(job.key) for job in self._worker.supervisor.owed.values()]
         logger.warning(
             "worker %s is closing and waits for %d task(s) that do not stop: %s%s; "
             "Ctrl-C leaves without waiting",

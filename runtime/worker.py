@@ -8,28 +8,26 @@ Everything but the finalisers of handles happens in the thread of the event loop
 """
 
 import threading
-import weakref
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, TypeVar, cast, overload
 
 import trio
 
-from trouper.actors.execute import COROUTINE, THREAD
+from trouper.actors.execute import COROUTINE, THREAD, is_interrupt
 from trouper.actors.job import current_job
 from trouper.actors.spec import ATOMS, Extractor, Spec, is_coroutine_function
 from trouper.runtime.completion import AsCompleted
-from trouper.runtime.errors import ForeignHandle, ResourceError, WorkerClosed, WorkerFailed
+from trouper.runtime.errors import ForeignHandle, WorkerClosed, WorkerFailed
 from trouper.runtime.failure import Failure
 from trouper.runtime.handle import PENDING, Record, TaskHandle
 from trouper.runtime.ledger import Config
+from trouper.runtime.registry import Registry
 from trouper.runtime.status import WorkerStatus, status_of
 from trouper.runtime.supervisor import Supervisor
 from trouper.runtime.unobserved import Unobserved
 from trouper.wire.instructions import Report, TaskErred, TaskFinished
-from trouper.wire.keys import UserKey, decode_key, encode_key
+from trouper.wire.keys import UserKey, encode_key
 from trouper.wire.stimuli import CancelTask, ComputeTask, FreeKeys, Secede
 from trouper.wire.vocabulary import Key
 
@@ -56,24 +54,17 @@ class Worker:
         """Why the worker has failed, if it has."""
         self.interrupted: Callable[[BaseException], None] | None = None
         """Called with a KeyboardInterrupt that hit a task which nobody awaits."""
-        self._config = config
+        self.config = config
         self._idle: trio.Event | None = None
         self._closed = False
         self._gave_up = False
         self._thread = threading.get_ident()
-        self._token = trio.lowlevel.current_trio_token()
-        self._records: dict[Key, Record] = {}
-        """Of tasks that have not failed."""
-        self._failed: dict[Key, tuple[int, weakref.ref[Record]]] = {}
-        """The others, with the run_id. They belong to their handles alone: the exception knows,
-        through its traceback, the frames that awaited it, and these know the handle."""
+        self._registry = Registry(self._free)
+        self._records = self._registry.records
         self._last_run_id = 0
         self._extractor = Extractor[TaskHandle[Any]](TaskHandle, self._key_of_input)
         self._failures: dict[Key, Failure] = {}
         """Of the present batch, for those that follow from them."""
-        self._freed: list[Key] = []
-        self._dropped: deque[Record] = deque()
-        self._sweeping = False
         self._immediate = 0
 
     # Submitting
@@ -150,35 +141,39 @@ class Worker:
         """Like `submit`, with the context variables that the task shall see."""
         if self._closed or threading.get_ident() != self._thread:
             self._check_open()
-        if self._freed:  # else the same key, submitted anew, would be freed after that
-            self._send_freed()
+        registry = self._registry
+        if registry.freed:
+            registry.flush()
         if not callable(fn):
             raise TypeError(f"a task is a function, and {fn!r} cannot be called")
         run_id = self._last_run_id + 1
         prefix = getattr(fn, "__qualname__", None) or type(fn).__qualname__
         if key is None:
             text = f"{prefix}-{run_id}"
-            while text in self._records or text in self._failed or text.startswith("~"):
+            while text in registry.records or text in registry.failed or text.startswith("~"):
                 text = f"task {text}"  # somebody has given this very key
         else:
             text = encode_key(key)
-        known = self._records.get(text)
-        if known is None and text in self._failed:
-            known = self._known_failed(text)
+        known = registry.records.get(text)
+        if known is None and registry.failed:
+            known = registry.get(text)
         if known is not None and not known.cancelled:
             return TaskHandle(self, known)
         if resources:
-            self.check_resources(resources)
+            self.config.check_resources(resources)
         if priority != priority:
             raise ValueError("the priority is not a number")
+        rank = (-priority, run_id)
+        executor = COROUTINE if is_coroutine_function(fn) else THREAD
         found: list[TaskHandle[Any]] = []
         extract = self._extractor.extract
         if args:
             args = tuple([v if type(v) in ATOMS else extract(v, found) for v in args])
         if kwargs:
             kwargs = {name: extract(value, found) for name, value in kwargs.items()}
+        # All is checked; from here on nothing raises.
         self._last_run_id = run_id
-        if text in self._failed:
+        if text in registry.failed:
             self._replace(text, found)
         record = Record(text, run_id)
         handle: TaskHandle[Any] = TaskHandle(self, record)
@@ -190,13 +185,12 @@ class Worker:
         if found:
             record.inputs = tuple([input_.record for input_ in found])
             local = tuple([input_.key for input_ in record.inputs])
-        executor = COROUTINE if is_coroutine_function(fn) else THREAD
         self.supervisor.send(
             ComputeTask(
                 text,
                 run_id,
                 run_id,
-                (-priority, run_id),
+                rank,
                 local,
                 executor=executor,
                 resources=dict(resources) if resources else {},
@@ -213,11 +207,7 @@ class Worker:
         priority: float = 0,
         resources: Mapping[str, float] | None = None,
     ) -> list[TaskHandle[Any]]:
-        """Submit a task for each element, or for each tuple of elements of several iterables.
-
-        Returns:
-            A handle for each, in the order of the elements.
-        """
+        """Submit a task for each element, or for each tuple of elements of several iterables."""
         if not iterables:
             raise TypeError("map() needs at least one iterable")
         return [
@@ -263,53 +253,31 @@ class Worker:
             )
         handle.check_usable()
         record = handle.record
-        if not self._knows(record):  # submitted anew after a cancellation
+        if not self._registry.has(record):  # submitted anew after a cancellation
             assert record.failure is not None
             record.failure.throw()
         return record.key
-
-    def _known_failed(self, key: Key) -> Record | None:
-        """The task of this key, if it has failed and somebody has a handle of it."""
-        known = self._failed.get(key)
-        return known[1]() if known is not None else None
-
-    def _knows(self, record: Record) -> bool:
-        """Whether this is the task that has its key now."""
-        failed = self._failed.get(record.key)
-        if failed is not None:
-            return failed[0] == record.run_id
-        return self._records.get(record.key) is record
 
     def _replace(self, key: Key, inputs: list[TaskHandle[Any]]) -> None:
         """Another task is about to take over the key of a cancelled one, which it cannot use."""
         for handle in inputs:
             if handle.record.key == key:
                 self.value_of(handle.record)
-        del self._failed[key]
+        del self._registry.failed[key]
 
-    def _check_open(self) -> None:
+    def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:
             raise RuntimeError(
                 "a Worker is used in the thread of its event loop; from other threads use "
                 "trio.from_thread, or a WorkerExecutor"
             )
+
+    def _check_open(self) -> None:
+        self._check_thread()
         if self.failure is not None:
             raise WorkerFailed(f"worker {self.name!r} has failed") from self.failure
         if self._closed:
             raise WorkerClosed(f"worker {self.name!r} is closed and takes no more tasks")
-
-    def check_resources(self, resources: Mapping[str, float]) -> None:
-        """Raise ResourceError if there is no such resource, or less of it. For any thread."""
-        total = self._config.resources
-        for name, amount in resources.items():
-            if name not in total:
-                known = ", ".join(sorted(total)) or "none"
-                raise ResourceError(f"this worker has no resource {name!r}; it has {known}")
-            if not 0 < amount <= total[name]:
-                raise ResourceError(
-                    f"the task asks for {amount:g} of the resource {name!r}; this worker has "
-                    f"{total[name]:g}, and an amount is positive"
-                )
 
     # Waiting and cancelling, for handles
 
@@ -352,6 +320,7 @@ class Worker:
     @trio.lowlevel.enable_ki_protection
     def cancel(self, record: Record) -> bool:
         """Cancel a task; whether it was still pending."""
+        self._check_thread()
         if record.outcome is not PENDING or self.failure is not None:
             return False
         self._end(record, Failure(record.key, None, None))
@@ -368,13 +337,13 @@ class Worker:
     @trio.lowlevel.enable_ki_protection
     def _withdraw(self, record: Record) -> None:
         """The only one who waits gives up; a task that others depend on goes on."""
-        self._sweep()  # handles that are gone do not count
+        self._registry.sweep()  # handles that are gone do not count
         task = self.supervisor.machine.ledger.tasks.get(record.key)
         needed = task is not None and task.dependents
-        if record.handles == 1 and self._knows(record) and not needed:
+        if record.handles == 1 and self._registry.has(record) and not needed:
             self._end(record, Failure(record.key, None, None))
-            self._forget(record)
-            self._send_freed()
+            self._registry.forget(record)
+            self._registry.flush()
 
     def phase(self, record: Record) -> str:
         """The derived name of a task's state."""
@@ -387,32 +356,11 @@ class Worker:
 
     def drop(self, record: Record) -> None:
         """A handle is gone. Called by finalisers: in any thread, at any moment."""
-        self._dropped.append(record)
-        if not self._sweeping:
-            self._sweeping = True
-            with suppress(trio.RunFinishedError):  # else all that it held is gone already
-                self._token.run_sync_soon(self._sweep)
+        self._registry.drop(record)
 
-    def _sweep(self) -> None:
-        self._sweeping = False
-        while self._dropped:
-            record = self._dropped.popleft()
-            record.handles -= 1
-            if not record.handles and record.outcome is not PENDING:
-                self._forget(record)
-        self._send_freed()
-
-    def _forget(self, record: Record) -> None:
-        """Nobody has a handle of a task that has ended."""
-        if self._knows(record):
-            self._records.pop(record.key, None)
-            self._failed.pop(record.key, None)
-            self._freed.append(record.key)
-
-    def _send_freed(self) -> None:
-        if self._freed and not self.supervisor.closed:
-            self.supervisor.send(FreeKeys(tuple(self._freed)))
-        self._freed.clear()
+    def _free(self, keys: tuple[Key, ...]) -> None:
+        if not self.supervisor.closed:
+            self.supervisor.send(FreeKeys(keys))
 
     # What the supervisor tells
 
@@ -421,27 +369,25 @@ class Worker:
         if type(report) is TaskFinished:
             record = self._records.get(report.key)
             if record is None:
-                self._freed.append(report.key)
+                self._registry.freed.append(report.key)
             elif record.run_id == report.run_id and record.outcome is PENDING:
                 record.finish(report.attempt)
                 self.pending -= 1
                 if not record.handles:
-                    self._forget(record)
+                    self._registry.forget(record)
         elif type(report) is TaskErred:
             self._on_erred(report)
         # The others are of data and slots, which nobody here has asked about.
 
     def _on_erred(self, report: TaskErred) -> None:
         key = report.key
-        record = self._records.get(key) or self._known_failed(key)
+        record = self._registry.get(key)
         if record is not None and record.run_id == report.run_id and record.failure is not None:
             self._failures[key] = record.failure  # cancelled, and told so at the time
             return
         via: Failure | None = None
         if report.via is not None:
-            inputs = record.inputs if record is not None else ()
-            failures = [input_.failure for input_ in inputs if input_.key == report.via]
-            via = self._failures.get(report.via) or (failures[0] if failures else None)
+            via = self._failures.get(report.via) or (record.cause(report.via) if record else None)
         exception = None
         if report.attempt:
             exception = cast("BaseException", self.supervisor.store.take(key, report.attempt))
@@ -449,9 +395,9 @@ class Worker:
         if exception is not None:
             self.unobserved.add(failure)
         if record is None:
-            self._freed.append(key)
+            self._registry.freed.append(key)
         elif record.run_id == report.run_id:
-            if isinstance(exception, KeyboardInterrupt) and record.event is None:
+            if exception is not None and record.event is None and is_interrupt(exception):
                 assert self.interrupted is not None
                 self.interrupted(exception)
                 failure.observed = True
@@ -460,7 +406,7 @@ class Worker:
     def on_batch_end(self) -> None:
         """All that had come is handled."""
         self._failures.clear()
-        self._send_freed()
+        self._registry.flush()
         if self._idle is not None and self.is_idle():
             self._idle.set()
 
@@ -479,11 +425,7 @@ class Worker:
     def _end(self, record: Record, failure: Failure) -> None:
         record.fail(failure)
         self.pending -= 1
-        if record.handles:
-            del self._records[record.key]
-            self._failed[record.key] = (record.run_id, weakref.ref(record))
-        else:
-            self._forget(record)
+        self._registry.fail(record)
 
     # For the end of it
 
@@ -504,7 +446,3 @@ class Worker:
         self._gave_up = True
         if self._idle is not None:
             self._idle.set()
-
-    def still_running(self) -> list[UserKey]:
-        """The keys of the attempts that have not ended."""
-        return [decode_key(job.key) for job in self.supervisor.owed.values()]

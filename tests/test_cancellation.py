@@ -1,6 +1,7 @@
 """Cancelling tasks in every state, and being cancelled at every step."""
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -23,6 +24,11 @@ def same(value: Any) -> Any:
     return value
 
 
+def never() -> None:
+    """To be cancelled before it runs."""
+    pytest.fail("it has run")
+
+
 async def assert_cancelled(*handles: TaskHandle[Any]) -> None:
     """Awaiting each raises TaskCancelled, and does not wait for anything."""
     for handle in handles:
@@ -37,7 +43,7 @@ async def assert_cancelled(*handles: TaskHandle[Any]) -> None:
 
 async def test_before_the_machine_has_heard_of_it() -> None:
     async with open_worker(threads=1) as worker:
-        handle = worker.submit(pytest.fail, "it has run")
+        handle = worker.submit(never)
         assert handle.cancel()
         await assert_cancelled(handle)
 
@@ -60,7 +66,7 @@ async def test_while_it_is_ready() -> None:
     async with open_worker(threads=1) as worker:
         gate = Gate()
         worker.submit(gate)
-        handle = worker.submit(pytest.fail, "it has run")
+        handle = worker.submit(never)
         await gate.entered.wait()
         assert handle.phase == "ready"
         assert handle.cancel()
@@ -109,17 +115,15 @@ async def test_coroutine_that_succeeds_all_the_same() -> None:
     async with open_worker(threads=1) as worker:
 
         async def stubborn() -> int:
-            try:
+            with suppress(trio.Cancelled):
                 await trio.sleep_forever()
-            except trio.Cancelled:
-                pass
             return 5
 
         handle = worker.submit(stubborn)
         await until(lambda: handle.phase == "executing")
         handle.cancel()
         await assert_cancelled(handle)
-        del handle
+        handle.release()
         await until_empty(worker)
 
 
@@ -136,7 +140,7 @@ async def test_coroutine_that_fails_while_it_is_cancelled() -> None:
         await until(lambda: handle.phase == "executing")
         handle.cancel()
         await assert_cancelled(handle)
-        del handle
+        handle.release()
         await until_empty(worker)
 
 
@@ -350,11 +354,11 @@ async def test_again_and_again_under_one_key() -> None:
                 await trio.lowlevel.checkpoint()
             old.cancel()
             if i % 2:
-                del old
+                old.release()
             new = worker.submit(same, i, key="k")
             assert await new == i
-            del new
-            old = None
+            new.release()
+            old.release()
             await until_empty(worker)
 
 
@@ -425,7 +429,7 @@ async def test_cancelled_run_withdraws_its_task() -> None:
 async def test_cancelled_run_withdraws_its_task_before_it_began() -> None:
     async with open_worker(threads=1) as worker:
         with trio.move_on_after(0) as scope:
-            await worker.run(pytest.fail, "it has run")
+            await worker.run(never)
         assert scope.cancelled_caught
         await until_empty(worker)
 
@@ -516,16 +520,13 @@ def test_cancelled_at_every_step_of_leaving() -> None:
 
 
 async def scenario_of_failing() -> None:
-    error = LookupError()
-    try:
+    with suppress(LookupError):
         async with open_worker(threads=2) as worker:
             worker.submit(same, 1)
             worker.submit(trio.sleep, 0.001)
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
-            raise error
-    except LookupError as caught:
-        assert caught is error
+            raise LookupError
 
 
 def test_cancelled_at_every_step_of_leaving_by_an_exception() -> None:

@@ -33,8 +33,9 @@ def same(value: Any) -> Any:
     return value
 
 
-def assert_closed(worker: Worker) -> None:
+def assert_closed(worker: Worker | None) -> None:
     """Nothing is left of it, and nothing more can be begun."""
+    assert worker is not None
     assert worker.status().state == "closed"
     assert not worker.supervisor.owed
     assert worker.status().slots["thread"].used == 0
@@ -115,6 +116,7 @@ class Boom(Exception):
 
 @pytest.mark.parametrize("error", [Boom(), KeyboardInterrupt(), SystemExit(1)])
 async def test_an_exception_cancels_what_runs_and_leaves_as_itself(error: BaseException) -> None:
+    worker: Worker | None = None
     gate = AsyncGate()
     handles: list[TaskHandle[Any]] = []
     with pytest.raises(type(error)) as caught:
@@ -133,6 +135,7 @@ async def test_an_exception_cancels_what_runs_and_leaves_as_itself(error: BaseEx
 
 
 async def test_an_exception_waits_for_threads_and_asks_them_to_stop() -> None:
+    worker: Worker | None = None
     begun = trio.Event()
     token = trio.lowlevel.current_trio_token()
     stopped: list[int] = []
@@ -183,6 +186,7 @@ async def test_a_group_leaves_as_that_very_group() -> None:
 
 
 async def test_a_cancellation_from_outside_is_absorbed_by_its_own_scope() -> None:
+    worker: Worker | None = None
     gate = AsyncGate()
     with trio.CancelScope() as outer:
         with trio.CancelScope() as scope:
@@ -199,6 +203,7 @@ async def test_a_cancellation_from_outside_is_absorbed_by_its_own_scope() -> Non
 
 
 async def test_a_cancellation_while_leaving_waits() -> None:
+    worker: Worker | None = None
     gate = AsyncGate()
     with trio.CancelScope() as scope:
         async with open_worker(threads=1) as worker:
@@ -217,6 +222,7 @@ async def cancel_once(gate: AsyncGate, scope: trio.CancelScope) -> None:
 
 
 async def test_tasks_go_on_cleaning_up_under_a_cancellation_from_outside() -> None:
+    worker: Worker | None = None
     # Also a second one, that comes while the first is being answered.
     cleaned: list[int] = []
 
@@ -372,6 +378,49 @@ def assert_closed_outside(worker: Worker) -> None:
     assert restored.fingerprint() == worker.supervisor.machine.fingerprint()
     assert worker_threads() == []
     assert not worker.supervisor.owed
+
+
+def test_ctrl_c_in_the_nursery_of_a_coroutine_ends_the_block() -> None:
+    async def child() -> None:
+        signal.raise_signal(signal.SIGINT)
+        while True:
+            pass
+
+    async def work() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+            nursery.start_soon(trio.sleep_forever)
+
+    async def main() -> None:
+        async with open_worker(threads=1) as worker:
+            worker.submit(work)
+            await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trio.run(main)
+    assert isinstance(caught.value.__cause__, BaseExceptionGroup)
+
+
+def test_ctrl_c_in_a_coroutine_that_was_cancelled_is_not_lost() -> None:
+    async def work() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            while True:
+                pass
+
+    async def main() -> None:
+        async with open_worker(threads=1) as worker:
+            handle = worker.submit(work)
+            await until(lambda: handle.phase == "executing")
+            await trio.testing.wait_all_tasks_blocked()
+            handle.cancel()
+            with trio.fail_after(10):
+                await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
 
 
 @pytest.mark.parametrize("awaited", [True, False])
@@ -545,7 +594,6 @@ def test_ctrl_c_while(when: str) -> None:
         "await worker.submit(hang)",
         "worker.submit(hang)",
         "worker.submit(hang); await trio.sleep_forever()",
-        "worker.submit(hang); await worker.submit(trio.sleep_forever)",
     ],
 )
 def test_second_ctrl_c_leaves_without_a_thread_that_hangs(body: str) -> None:

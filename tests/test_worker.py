@@ -59,7 +59,6 @@ class Callables:
     [
         same,
         async_same,
-        lambda value: value,
         Callables().method,
         Callables().plain,
         Callables.static,
@@ -119,7 +118,13 @@ async def test_handles_anywhere_in_the_arguments() -> None:
             named=a,
             nested=[b],
         )
-        assert args[:5] == (1, [1, [2, (1, {2})]], {"v": 1, 2: "k", "deep": {"er": [2]}}, {1, 2, 3}, {1})
+        assert args[:5] == (
+            1,
+            [1, [2, (1, {2})]],
+            {"v": 1, 2: "k", "deep": {"er": [2]}},
+            {1, 2, 3},
+            {1},
+        )
         assert type(args[4]) is frozenset
         assert args[5] == Point(1, [2])
         assert type(args[5]) is Point
@@ -145,13 +150,13 @@ async def test_the_same_handle_twice() -> None:
         assert await worker.submit(everything, a, a, k=a) == ((1, 1), {"k": 1})
 
 
-@pytest.mark.parametrize("shape", [lambda h: {h}, lambda h: {h: 1}, lambda h: frozenset([h])])
-async def test_an_unhashable_result_in_a_set_fails_the_task_clearly(shape: Any) -> None:
+@pytest.mark.parametrize("kind", [set, frozenset, dict])
+async def test_an_unhashable_result_in_a_set_fails_the_task_clearly(kind: type) -> None:
     async with open_worker(threads=1) as worker:
-        a = worker.submit(list)
+        a: TaskHandle[Any] = worker.submit(list)
         with pytest.raises(TypeError, match="unhashable type: 'list'") as caught:
-            await worker.submit(everything, shape(a))
-        assert "results were put into an argument" in caught.value.__notes__[0]
+            await worker.submit(everything, {a: 1} if kind is dict else kind([a]))
+        assert "when results were put into an argument" in caught.value.__notes__[0]
         assert await a == []
 
 
@@ -233,11 +238,12 @@ async def test_keys_that_are_none(key: Any) -> None:
 
 async def test_what_cannot_be_called() -> None:
     async with open_worker(threads=1) as worker:
-        for wrong in (5, None, async_same(1)):
+        coroutine = async_same(1)
+        wrongs: list[Any] = [5, None, coroutine]
+        for wrong in wrongs:
             with pytest.raises(TypeError, match="cannot be called"):
-                worker.submit(wrong)  # type: ignore[call-overload]
-            if wrong is not None and wrong != 5:
-                wrong.close()  # type: ignore[attr-defined]
+                worker.submit(wrong)
+        coroutine.close()
 
 
 async def test_resources_that_are_not_there() -> None:
@@ -293,7 +299,11 @@ async def test_use_from_another_thread() -> None:
 
         def use() -> list[BaseException]:
             errors: list[BaseException] = []
-            for call in (lambda: worker.submit(same, 1), lambda: worker.map(same, [1]), handle.cancel):
+            for call in (
+                lambda: worker.submit(same, 1),
+                lambda: worker.map(same, [1]),
+                handle.cancel,
+            ):
                 try:
                     call()
                 except RuntimeError as error:
@@ -397,14 +407,15 @@ async def test_the_higher_priority_goes_first_and_among_equals_the_older() -> No
 
 
 async def test_resources_are_given_to_one_task_at_a_time() -> None:
-    async with open_worker(threads=1, resources={"gpu": 1, "net": 2}) as worker:
+    async with open_worker(threads=1, resources={"gpu": 1, "net": 2, "disk": 1}) as worker:
         first, second = AsyncGate(), AsyncGate()
         a = worker.submit(first, resources={"gpu": 1})
         b = worker.submit(second, resources={"gpu": 1, "net": 1})
-        c = worker.submit(same, 3, resources={"net": 2})
-        assert await c == 3
+        c = worker.submit(same, 3, resources={"net": 2})  # would be in the way of the older one
+        d = worker.submit(same, 4, resources={"disk": 1})
+        assert await d == 4
         await first.entered.wait()
-        assert b.phase == "constrained"
+        assert b.phase == c.phase == "constrained"
         assert worker.status().resources["gpu"].used == 1
         assert not second.entered.is_set()
         first.let_go()
@@ -450,8 +461,8 @@ async def test_as_completed_gives_them_as_they_end_however_they_end() -> None:
 
 async def test_as_completed_of_none_and_of_the_same_twice() -> None:
     async with open_worker(threads=1) as worker:
-        async for _ in worker.as_completed([]):
-            pytest.fail("there is none")
+        none: list[TaskHandle[int]] = []
+        assert [handle async for handle in worker.as_completed(none)] == []
         a = worker.submit(same, 1)
         assert [await handle async for handle in worker.as_completed([a, a])] == [1, 1]
 

@@ -1,0 +1,75 @@
+"""How the repository is laid out: a test file for each module, and everything fits a screen."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("runtime", "actors", "wire")
+MODULES = [
+    path.relative_to(ROOT)
+    for room in ROOMS
+    for path in sorted((ROOT / room).glob("*.py"))
+    if path.name != "__init__.py"
+]
+
+FILE_LINES = 450
+FUNCTION_LINES = 70
+
+TESTED_ELSEWHERE = {
+    "actors/errors.py": "only names; each is raised by what the others test",
+    "actors/job.py": "test_execute and test_threads run jobs",
+    "runtime/completion.py": "as_completed, in test_worker",
+    "runtime/errors.py": "only names; each is raised by what the others test",
+    "runtime/failure.py": "test_failures",
+    "runtime/future.py": "test_executor",
+    "runtime/handle.py": "test_handles",
+    "runtime/opening.py": "test_closing",
+    "runtime/settling.py": "test_transitions",
+    "runtime/status.py": "status, in test_worker",
+    "runtime/unobserved.py": "test_failures",
+    "wire/errors.py": "only names; each is raised by what the others test",
+    "wire/instructions.py": "test_vocabulary",
+    "wire/stimuli.py": "test_vocabulary",
+}
+"""Modules without a test file of their name, and where or why."""
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_module_has_its_tests(module: Path) -> None:
+    has_file = (ROOT / "tests" / f"test_{module.name}").exists()
+    assert has_file or str(module) in TESTED_ELSEWHERE, f"no tests/test_{module.name}"
+    assert not (has_file and str(module) in TESTED_ELSEWHERE), "strike it off TESTED_ELSEWHERE"
+
+
+def test_no_reason_without_a_module() -> None:
+    assert set(TESTED_ELSEWHERE) <= {str(module) for module in MODULES}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_modules_are_short_and_say_what_they_are(module: Path) -> None:
+    text = (ROOT / module).read_text()
+    assert len(text.splitlines()) <= FILE_LINES
+    assert ast.get_docstring(ast.parse(text))
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """All functions in a module, methods and inner ones too."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_functions_fit_a_screen(module: Path) -> None:
+    for node in functions(ast.parse((ROOT / module).read_text())):
+        assert node.end_lineno is not None
+        lines = node.end_lineno - node.lineno + 1
+        assert lines <= FUNCTION_LINES, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("word", ["utils", "helpers", "common", "manager"])
+def test_no_drawer_for_everything(word: str) -> None:
+    assert not [path for path in MODULES if word in path.stem]
