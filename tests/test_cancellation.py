@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from embedded import (
+from gates import (
     AsyncGate,
     Gate,
     cancelled_at_every_step,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from embedded import AsyncGate, Gate, interrupted_at_call, until, worker_threads
+from gates import AsyncGate, Gate, interrupted_at_call, until, worker_threads
 
 from trouper.runtime import (
     ResourceError,

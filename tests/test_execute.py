@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 import trio
 import trio.testing
-from embedded import AsyncGate
+from gates import AsyncGate
 
 from trouper.actors.execute import ExecuteCommand, execute
 from trouper.actors.job import Job, current_job, terminal_stimulus

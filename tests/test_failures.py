@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 import trio
 import trio.testing
-from embedded import PATIENCE_S, Gate, until, until_empty
+from gates import PATIENCE_S, Gate, until, until_empty
 
 from trouper.runtime import TaskCancelled, TaskHandle, open_worker
 from trouper.runtime.failure import Failure

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from embedded import AsyncGate, Gate, until, until_empty
+from gates import AsyncGate, Gate, until, until_empty
 
 from trouper.runtime import TaskHandle, TaskReleased, open_worker
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 import trio
 import trio.testing
-from embedded import AsyncGate, Gate, until, until_empty, worker_threads
+from gates import AsyncGate, Gate, until, until_empty, worker_threads
 
 from trouper.actors.execute import ExecuteCommand, Stimuli, execute
 from trouper.actors.job import Job

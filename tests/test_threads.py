@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from embedded import until, worker_threads
+from gates import until, worker_threads
 
 from trouper.actors.job import Job, JobState
 from trouper.actors.spec import Spec

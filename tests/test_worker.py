@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import trio
 import trio.testing
-from embedded import AsyncGate, Gate, until, until_empty, worker_threads
+from gates import AsyncGate, Gate, until, until_empty, worker_threads
 
 from trouper.runtime import (
     ForeignHandle,
