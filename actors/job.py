@@ -90,7 +90,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
         current_job.set(self)
         spec, inputs = self.spec, self.inputs
         assert spec is not None
-        value = spec.call(inputs) if inputs else spec.fn(*spec.args, **spec.kwargs)
+        value = spec.call(inputs)
         if type(value) is CoroutineType:
             value.close()
             raise TypeError(

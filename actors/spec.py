@@ -35,11 +35,10 @@ class Spec(msgspec.Struct, eq=False, gc=False):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     context: Context
-    has_inputs: bool
 
     def call(self, inputs: dict[Key, object]) -> Any:
         """Call the function with its inputs in place."""
-        if not self.has_inputs:
+        if not inputs:
             return self.fn(*self.args, **self.kwargs)
         args = [fill(value, inputs) for value in self.args]
         kwargs = {name: fill(value, inputs) for name, value in self.kwargs.items()}

@@ -47,7 +47,6 @@ class ThreadPool:
         self._jobs: dict[int, Job] = {}
         self._threads: set[threading.Thread] = set()
         self._started = 0
-        self._size = size
         try:
             for _ in range(size):
                 self._start_thread()

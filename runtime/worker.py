@@ -177,7 +177,7 @@ class Worker:
             self._replace(text, found)
         record = Record(text, run_id)
         handle: TaskHandle[Any] = TaskHandle(self, record)
-        spec = Spec(fn, args, kwargs, context, bool(found))
+        spec = Spec(fn, args, kwargs, context)
         self.supervisor.store.specs[text, run_id] = spec
         self._records[text] = record
         self.pending += 1

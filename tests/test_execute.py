@@ -54,7 +54,7 @@ async def running() -> AsyncGenerator[Actor]:
 
 def job(attempt: int, fn: Any, *args: Any) -> Job:
     """An attempt at a coroutine function."""
-    spec = Spec(fn, args, {}, copy_context(), False)
+    spec = Spec(fn, args, {}, copy_context())
     return Job("k", attempt, "coroutine", spec, {}, None)
 
 

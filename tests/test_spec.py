@@ -148,9 +148,9 @@ def test_call() -> None:
     def fn(*args: Any, **kwargs: Any) -> object:
         return args, kwargs
 
-    spec = Spec(fn, (Input("a"), 1), {"k": Nested(list, [Input("b")])}, copy_context(), True)
+    spec = Spec(fn, (Input("a"), 1), {"k": Nested(list, [Input("b")])}, copy_context())
     assert spec.call({"a": 5, "b": 6}) == ((5, 1), {"k": [6]})
-    spec = Spec(fn, (1,), {"k": 2}, copy_context(), False)
+    spec = Spec(fn, (1,), {"k": 2}, copy_context())
     assert spec.call({}) == ((1,), {"k": 2})
 
 

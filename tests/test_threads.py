@@ -30,7 +30,7 @@ class Pool:
     def submit(self, fn: Any, *args: Any) -> Job:
         """Run a function."""
         self.attempts += 1
-        spec = Spec(fn, args, {}, copy_context(), False)
+        spec = Spec(fn, args, {}, copy_context())
         job = Job(f"k{self.attempts}", self.attempts, "thread", spec, {}, self)
         self.threads.submit(job)
         return job
