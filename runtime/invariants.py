@@ -7,6 +7,7 @@ from collections import Counter
 
 from trouper.runtime.ledger import Ledger, millionths
 from trouper.runtime.machine import Machine
+from trouper.runtime.policies import choose
 from trouper.runtime.settling import is_retained, place_of
 from trouper.runtime.task import Executing, Fetching, Goal, Place, Result, Task
 
@@ -96,8 +97,9 @@ def _check_needs(ledger: Ledger) -> None:
 
 
 def _check_slots(ledger: Ledger) -> None:
-    free = dict(ledger.config.slots)
-    resources = {name: millionths(x) for name, x in ledger.config.resources.items()}
+    config = ledger.config
+    free = dict(config.slots)
+    resources = {name: millionths(x) for name, x in config.resources.items()}
     lengthy = dict.fromkeys(free, 0)
     ready: Counter[str] = Counter()
     for task in ledger.tasks.values():
@@ -109,19 +111,17 @@ def _check_slots(ledger: Ledger) -> None:
             lengthy[activity.executor] += not activity.seceded and not activity.brief
             for name, amount in activity.resources:
                 resources[name] -= millionths(amount)
-    _require(free == ledger.slots_free, "wrong count of slots", free, ledger.slots_free)
-    _require(lengthy == ledger.lengthy, "wrong count of lengthy tasks", lengthy, ledger.lengthy)
-    for executor, count in free.items():
-        ahead = ledger.config.run_ahead.get(executor, 0)
-        _require(count >= -ahead, "more tasks than slots", executor, count)
+    for executor, slots in ledger.slots.items():
+        _require(slots.free == free[executor], "wrong count of slots", executor, slots.free)
+        _require(slots.lengthy == lengthy[executor], "wrong count of lengthy tasks", executor)
+        ahead = config.run_ahead.get(executor, 0)
+        _require(slots.free >= -ahead, "more tasks than slots", executor, slots.free)
+        live = sum(queue.live for queue in ledger.queues.values() if queue.executor == executor)
+        _require(live == ready[executor], "wrong count of ready tasks", executor, live)
     _require(resources == ledger.millionths_free, "wrong sum of a resource", resources)
     _require(min(resources.values(), default=0) >= 0, "more taken of a resource", resources)
     constrained = sum(queue.live for queue in ledger.queues.values() if queue.resource_names)
     _require(ledger.constrained_count == constrained, "wrong count of constrained tasks")
-    _require(ledger.ready_count == sum(ready.values()), "wrong count of ready tasks", ready)
-    for executor in free:
-        live = sum(queue.live for queue in ledger.queues.values() if queue.executor == executor)
-        _require(live == ready[executor], "wrong count of ready tasks", executor, live)
 
 
 def _check_flights(ledger: Ledger) -> None:
@@ -154,10 +154,8 @@ def _check_no_idle_capacity(ledger: Ledger) -> None:
     """Whatever could start has started: there is no later moment at which it would."""
     if ledger.paused:
         return
-    for queue in ledger.queues.values():
-        if not queue.resource_names:
-            idle = ledger.slots_free[queue.executor] > 0 and queue.live > 0
-            _require(not idle, "a slot is free and a task is ready", queue.executor)
+    chosen = choose(ledger)
+    _require(chosen is None, "a ready task could start", *(chosen or ())[1:])
     if not ledger.flights:
         offer = ledger.best_offer()
         _require(offer is None, "a peer could be asked and nothing is in flight", offer)

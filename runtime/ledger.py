@@ -9,7 +9,6 @@ comes to the top, and swept out when stale entries outnumber the others. So no o
 all tasks or all peers, and no index outgrows what it indexes.
 """
 
-from collections import deque
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
@@ -17,7 +16,8 @@ from typing import TypeAlias
 import msgspec
 
 from trouper.runtime.errors import ResourceError
-from trouper.runtime.task import NOWHERE, READY, WANTED, Executing, Task
+from trouper.runtime.ready import ReadyQueue, Requirement, Slots
+from trouper.runtime.task import WANTED, Executing, Task
 from trouper.wire.vocabulary import Key, Peer, Priority
 
 
@@ -65,87 +65,17 @@ class Config(msgspec.Struct, frozen=True):
 BRIEF_S = 0.0002
 """What counts as a brief task: about what it costs to wait for the next one to be handed over."""
 
-ALWAYS_BRIEF = 0xFF
-"""The last eight tasks of a kind were brief."""
+HISTORY = 8
+"""How many tasks of a kind are remembered."""
+
+BRIEF = frozenset(bits for bits in range(1 << HISTORY) if bits.bit_count() >= HISTORY - 1)
+"""The histories of tasks that take very little time, with an exception now and then."""
+
+ALWAYS_BRIEF = (1 << HISTORY) - 1
+"""The history of tasks without exception."""
 
 PREFIXES = 1000
 """Of so many kinds of tasks it is remembered how long they take."""
-
-Requirement: TypeAlias = tuple[str, tuple[str, ...]]
-"""The executor and the names of the resources that a task takes."""
-
-
-ReadyEntry: TypeAlias = tuple[Priority, int, Task]
-"""Priority, negative age, task. Ages are unique, so tasks are never compared."""
-
-
-class ReadyQueue:
-    """Tasks that wait for the same kind of slot and the same resources, best first.
-
-    Most tasks come in the order in which they are to start: those stand in a run, which costs
-    nothing to extend at its end and to shorten at its head. Only the others stand in a heap.
-    """
-
-    def __init__(self, requirement: Requirement, run_ahead: int = 0) -> None:
-        self.executor, self.resource_names = requirement
-        self.run_ahead = run_ahead
-        """How many brief tasks may start without a free slot."""
-        self.live = 0
-        self._run: deque[ReadyEntry] = deque()
-        self._heap: list[ReadyEntry] = []
-
-    def push(self, task: Task) -> None:
-        """Add a task whose place is READY. Among equal priorities the youngest goes first."""
-        self.live += 1
-        entry = (task.priority, -task.age, task)
-        run = self._run
-        if not run or run[-1] < entry:
-            run.append(entry)
-        else:
-            heappush(self._heap, entry)
-
-    def discard(self) -> None:
-        """Count one task out whose place is READY no more."""
-        self.live -= 1
-        if len(self._run) + len(self._heap) > 2 * self.live + 16:
-            self._run = deque(entry for entry in self._run if _is_ready(entry))
-            self._heap = [entry for entry in self._heap if _is_ready(entry)]
-            heapify(self._heap)
-
-    def head(self) -> ReadyEntry | None:
-        """The best task with its rank, or None."""
-        run, heap = self._run, self._heap
-        while run:
-            entry = run[0]
-            if entry[2].place is READY and -entry[2].age == entry[1]:
-                if not heap:
-                    return entry  # the common case
-                break
-            run.popleft()
-        while heap and not _is_ready(heap[0]):
-            heappop(heap)
-        if run and heap:
-            return min(run[0], heap[0])
-        return run[0] if run else heap[0] if heap else None
-
-    def pop(self) -> Task:
-        """Take the head out; there is one. It has no place any more."""
-        head = self.head()
-        assert head is not None
-        if self._heap and self._heap[0] is head:
-            heappop(self._heap)
-        else:
-            self._run.popleft()
-        task = head[2]
-        task.place = NOWHERE
-        self.live -= 1
-        return task
-
-
-def _is_ready(entry: ReadyEntry) -> bool:
-    task = entry[2]
-    return task.place is READY and -task.age == entry[1]
-
 
 Rank: TypeAlias = tuple[Priority, bool, int, Peer]
 """Order of peers to gather from: best task, own host before others, most tasks, address."""
@@ -227,22 +157,23 @@ class Ledger:
         self.queues: dict[Requirement, ReadyQueue] = {}
         self.plain_queues: dict[str, ReadyQueue] = {}
         """Those for no resources, by executor."""
+        self.slots: dict[str, Slots] = {}
+        """By executor."""
         for executor in sorted(config.slots):
-            queue = ReadyQueue((executor, ()), config.run_ahead.get(executor, 0))
+            slots = Slots(config.slots[executor], config.run_ahead.get(executor, 0))
+            self.slots[executor] = slots
+            queue = ReadyQueue((executor, ()), slots)
             self.plain_queues[executor] = self.queues[executor, ()] = queue
-        self.ready_count = 0
-        """Tasks in all queues."""
         self.constrained_count = 0
-        """Those of them that take resources."""
-        self.slots_free = dict(config.slots)
+        """Tasks in queues that take resources."""
+        self.stirred = False
+        """Something has changed that may let a ready task start."""
         self.millionths_free = {name: millionths(x) for name, x in config.resources.items()}
         """Of each resource. Whole numbers: what is given back is exactly what was taken."""
-        self.lengthy = dict.fromkeys(config.slots, 0)
-        """How many tasks have a slot that are not known to be brief, by executor."""
         self.observes = bool(config.run_ahead)
         """Whether it matters how long tasks take."""
         self.brevity: dict[str, int] = {}
-        """Of the last eight tasks of a prefix, a bit for each that was brief; the latest lowest."""
+        """By prefix, a bit for each of its last tasks that was brief; the latest lowest."""
 
         self.peers: dict[Peer, PeerEntry] = {}
         self.flights: dict[int, Flight] = {}
@@ -285,64 +216,62 @@ class Ledger:
         requirement = (task.executor, tuple([name for name, _ in task.resources]))
         queue = self.queues.get(requirement)
         if queue is None:
-            queue = self.queues[requirement] = ReadyQueue(requirement)
+            queue = ReadyQueue(requirement, self.slots[task.executor])
+            self.queues[requirement] = queue
         return queue
 
     def enqueue(self, task: Task) -> None:
         """Index a task whose place has become READY."""
-        self.ready_count += 1
-        if task.resources:
-            self.constrained_count += 1
-            self.queue_of(task).push(task)
-        else:
-            self.plain_queues[task.executor].push(task)
+        queue = self.queue_of(task)
+        queue.push(task)
+        self.constrained_count += bool(task.resources)
+        if queue.slots.has_room:
+            self.stirred = True
 
     def dequeue(self, task: Task) -> None:
         """Take a task out whose place was READY and that does not start."""
         self.queue_of(task).discard()
-        self.ready_count -= 1
         self.constrained_count -= bool(task.resources)
+        self.stirred = True  # another one may have stood behind it
 
     def take(self, activity: Executing) -> None:
         """Occupy a slot and resources for an attempt."""
-        self.slots_free[activity.executor] -= 1
+        slots = self.slots[activity.executor]
+        slots.free -= 1
         if not activity.brief:
-            self.lengthy[activity.executor] += 1
-        if activity.resources:
-            for name, amount in activity.resources:
-                self.millionths_free[name] -= millionths(amount)
+            slots.lengthy += 1
+        self.take_resources(activity.resources)
+
+    def take_resources(self, resources: tuple[tuple[str, float], ...]) -> None:
+        """Occupy resources for an attempt."""
+        for name, amount in resources:
+            self.millionths_free[name] -= millionths(amount)
 
     def give_back_slot(self, activity: Executing) -> None:
         """Free the slot of an attempt."""
-        self.slots_free[activity.executor] += 1
+        slots = self.slots[activity.executor]
+        slots.free += 1
         if not activity.brief:
-            self.lengthy[activity.executor] -= 1
+            slots.lengthy -= 1
+        self.stirred = True
 
     def give_back(self, activity: Executing) -> None:
         """Free what an attempt still has."""
         if not activity.seceded:
-            self.slots_free[activity.executor] += 1
-            if not activity.brief:
-                self.lengthy[activity.executor] -= 1
+            self.give_back_slot(activity)
         if activity.resources:
             for name, amount in activity.resources:
                 self.millionths_free[name] += millionths(amount)
+            self.stirred = True
 
     def observe(self, prefix: str, duration_s: float) -> None:
         """Remember how long a task of a kind has taken."""
         history = self.brevity.get(prefix)
-        if history == ALWAYS_BRIEF and duration_s <= BRIEF_S:
-            return  # the common case: as before
         if history is None:
             history = 0
             if len(self.brevity) == PREFIXES:
                 del self.brevity[next(iter(self.brevity))]
         self.brevity[prefix] = (history << 1 & ALWAYS_BRIEF) | (duration_s <= BRIEF_S)
-
-    def is_brief(self, prefix: str) -> bool:
-        """Whether tasks of a kind take very little time, with an exception now and then."""
-        history = self.brevity.get(prefix, 0)
-        return history == ALWAYS_BRIEF or history.bit_count() >= 7
 
     @property
     def resources_free(self) -> dict[str, float]:

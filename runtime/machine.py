@@ -78,7 +78,7 @@ class Machine:
         ledger = self.ledger
         out: list[Instruction] = []
         HANDLERS[type(stimulus)](ledger, stimulus, out)
-        if ledger.ready_count:
+        if ledger.stirred:
             start_ready(ledger, out)
         if ledger.offers:
             start_gathers(ledger, out)

@@ -6,7 +6,7 @@ attempt that is not the current one is stale: what it brought is dropped, and no
 """
 
 from trouper.runtime.errors import StimulusError
-from trouper.runtime.ledger import Ledger
+from trouper.runtime.ledger import ALWAYS_BRIEF, BRIEF_S, Ledger
 from trouper.runtime.requests import lose_peer
 from trouper.runtime.settling import settle_all
 from trouper.runtime.task import WANTED, Executing, Task
@@ -54,7 +54,9 @@ def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instru
         drop_stale(ledger, ev.key, ev.attempt, out)
         return
     if ledger.observes and task.prefix:
-        ledger.observe(task.prefix, ev.duration_s)
+        always = ledger.brevity.get(task.prefix) == ALWAYS_BRIEF  # the common case: as before
+        if not (always and ev.duration_s <= BRIEF_S):
+            ledger.observe(task.prefix, ev.duration_s)
     conclude(ledger, task, COMPUTED, ev.attempt, ev.nbytes, ev.type_name, out)
     if ledger.unsettled:
         settle_all(ledger, out)

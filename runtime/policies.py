@@ -6,7 +6,8 @@ no other place where anything starts: what frees a slot, a resource, a byte or a
 stimulus, and is used before `handle` returns.
 """
 
-from trouper.runtime.ledger import Flight, Ledger, PeerEntry, ReadyQueue, millionths
+from trouper.runtime.ledger import BRIEF, Flight, Ledger, PeerEntry, millionths
+from trouper.runtime.ready import ReadyEntry, ReadyQueue
 from trouper.runtime.settling import leave
 from trouper.runtime.task import Executing, Fetching, Task
 from trouper.wire.instructions import Execute, Gather, Instruction
@@ -15,73 +16,61 @@ from trouper.wire.vocabulary import Entry
 
 def start_ready(ledger: Ledger, out: list[Instruction]) -> None:
     """Start ready tasks while there are slots and resources for them."""
+    ledger.stirred = False
     if ledger.paused:
         return
     if ledger.constrained_count:
-        while (queue := choose_queue(ledger)) is not None:
-            start(ledger, queue, out)
+        while (chosen := choose(ledger)) is not None:
+            start(ledger, *chosen, out)
         return
     # The common case, and on the way of every task: executors do not get in each other's way.
-    slots_free = ledger.slots_free
-    for executor, queue in ledger.plain_queues.items():
-        while queue.live and slots_free[executor] > -queue.run_ahead and has_room(ledger, queue):
-            start(ledger, queue, out)
+    for queue in ledger.plain_queues.values():
+        while queue.live and (head := next_to_start(ledger, queue)) is not None:
+            start(ledger, queue, head, out)
 
 
-def choose_queue(ledger: Ledger) -> ReadyQueue | None:
-    """The queue whose head starts next, or None, where some tasks take resources.
+def next_to_start(ledger: Ledger, queue: ReadyQueue) -> ReadyEntry | None:
+    """The head of a queue, if it may be handed to its executor.
+
+    It may if a slot is free; or ahead of that, if the task and everything that runs there is known
+    to be brief. Otherwise an executor of two slots would idle after every second task until it is
+    told of the next; and a task that comes meanwhile, however urgent, hardly waits longer for it.
+    """
+    head = queue.head()
+    slots = queue.slots
+    if head is None or slots.free > 0:
+        return head
+    if slots.lengthy or slots.free <= -slots.run_ahead:
+        return None
+    return head if ledger.brevity.get(head[2].prefix) in BRIEF else None
+
+
+def choose(ledger: Ledger) -> tuple[ReadyQueue, ReadyEntry] | None:
+    """Which queue's head starts next, if any, where some tasks take resources.
 
     The best task goes first. One that finds its resources taken waits, and nothing behind it may
     take those resources meanwhile, or it could wait for ever; tasks that take others may pass.
     """
-    contenders = [queue for queue in ledger.queues.values() if queue.live]
-    contenders = [queue for queue in contenders if has_room(ledger, queue)]
-    contenders.sort(key=_head_rank)
+    heads = [(next_to_start(ledger, queue), queue) for queue in ledger.queues.values()]
+    contenders = [(queue, head) for head, queue in heads if head is not None]
+    contenders.sort(key=lambda contender: contender[1][:2])
     reserved: set[str] = set()
-    for queue in contenders:
-        if not queue.resource_names:
-            return queue
-        if reserved.isdisjoint(queue.resource_names) and _has_resources(ledger, queue):
-            return queue
-        reserved.update(queue.resource_names)
+    for queue, head in contenders:
+        names = queue.resource_names
+        if not names or (reserved.isdisjoint(names) and _has_resources(ledger, head)):
+            return queue, head
+        reserved.update(names)
     return None
 
 
-def has_room(ledger: Ledger, queue: ReadyQueue) -> bool:
-    """Whether the head of a queue may be handed to its executor.
-
-    If a slot is free; or ahead of that, if the task and everything that runs there is known to be
-    brief. Otherwise an executor of two slots would idle after every second task until it is told
-    of the next; and a task that comes meanwhile, however urgent, hardly waits longer for it.
-    """
-    free = ledger.slots_free[queue.executor]
-    if free > 0:
-        return True
-    if free <= -queue.run_ahead or ledger.lengthy[queue.executor]:
-        return False
-    head = queue.head()
-    return head is not None and ledger.is_brief(head[2].prefix)
-
-
-def _head_rank(queue: ReadyQueue) -> tuple[tuple[int | float, ...], int]:
-    head = queue.head()
-    assert head is not None
-    return head[:2]
-
-
-def _has_resources(ledger: Ledger, queue: ReadyQueue) -> bool:
-    head = queue.head()
-    assert head is not None
+def _has_resources(ledger: Ledger, head: ReadyEntry) -> bool:
     free = ledger.millionths_free
     return all(free[name] >= millionths(amount) for name, amount in head[2].resources)
 
 
-def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
-    """Begin an attempt for the head of a queue."""
-    task = queue.pop()
-    ledger.ready_count -= 1
-    if queue.resource_names:
-        ledger.constrained_count -= 1
+def start(ledger: Ledger, queue: ReadyQueue, head: ReadyEntry, out: list[Instruction]) -> None:
+    """Begin an attempt for the head of a queue. Plain: every task starts here."""
+    task = queue.pop(head)
     inputs: tuple[Entry, ...] = ()
     if task.local or task.remote:
         inputs = tuple([(dep.key, dep.entry) for dep in task.local + task.remote])
@@ -90,15 +79,19 @@ def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
         for dependency in task.remote:  # the pin replaces the need of a task that waits
             dependency.remote_needs -= 1
             dependency.pins += 1
-    # Plain, with no call more than it needs: every task starts here.
+    slots = queue.slots
+    # Ahead of a free slot only brief ones are started.
+    brief = slots.run_ahead > 0 and (slots.free <= 0 or ledger.brevity.get(task.prefix) in BRIEF)
+    slots.free -= 1
+    if not brief:
+        slots.lengthy += 1
+    resources = task.resources
+    if resources:
+        ledger.constrained_count -= 1
+        ledger.take_resources(resources)
     ledger.last_attempt = attempt = ledger.last_attempt + 1
-    executor, resources, spec_id = task.executor, task.resources, task.spec_id
-    brief = queue.run_ahead > 0 and ledger.is_brief(task.prefix)
-    task.activity = activity = Executing(attempt, spec_id, executor, resources, inputs, brief)
-    if brief and not resources:
-        ledger.slots_free[executor] -= 1
-    else:
-        ledger.take(activity)
+    executor, spec_id = task.executor, task.spec_id
+    task.activity = Executing(attempt, spec_id, executor, resources, inputs, brief)
     out.append(Execute(task.key, attempt, task.run_id, spec_id, executor, inputs, resources))
 
 

@@ -101,8 +101,8 @@ def claim(task: Task, ev: stimuli.ComputeTask) -> None:
 
 def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
     """Refuse what no correct sender can ask for, before anything changes."""
-    if ev.executor not in ledger.slots_free:
-        known = ", ".join(sorted(ledger.slots_free))
+    if ev.executor not in ledger.slots:
+        known = ", ".join(sorted(ledger.slots))
         raise StimulusError(f"task {ev.key!r} wants the executor {ev.executor!r}; there is {known}")
     if ev.spec_id <= 0:
         raise StimulusError(f"task {ev.key!r} has the spec_id {ev.spec_id}; it has to be positive")
@@ -302,3 +302,4 @@ def pause(ledger: Ledger, ev: stimuli.Pause, out: list[Instruction]) -> None:
 def unpause(ledger: Ledger, ev: stimuli.Unpause, out: list[Instruction]) -> None:
     """Go on."""
     ledger.paused = False
+    ledger.stirred = True

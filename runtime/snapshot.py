@@ -165,7 +165,9 @@ def restore(taken: dict[str, Any]) -> Ledger:
         elif place_of(task) is Place.MISSING:
             task.place = Place.MISSING
             ledger.missing[task] = None
-    ledger.unsettled.clear()  # a snapshot is taken between stimuli, when all is settled
+    # A snapshot is taken between stimuli, when all is settled and whatever can start has.
+    ledger.unsettled.clear()
+    ledger.stirred = False
     return ledger
 
 

@@ -38,8 +38,8 @@ def status_of(ledger: Ledger, name: str, state: str) -> WorkerStatus:
         state,
         dict(sorted(phases.items())),
         {
-            executor: Usage(total - ledger.slots_free[executor], total)
-            for executor, total in config.slots.items()
+            executor: Usage(slots.total - slots.free, slots.total)
+            for executor, slots in ledger.slots.items()
         },
         {
             resource: Usage(total - ledger.resources_free[resource], total)

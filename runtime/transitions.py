@@ -180,9 +180,13 @@ def conclude(
     activity = task.activity
     assert activity is not None
     task.activity = None
-    goal = task.goal if task.result is NOTHING else NONE
+    if task.result is not NOTHING:
+        goal = NONE
+    else:
+        goal = COMPUTE if task.claim is COMPUTE else task.goal
     verdict = _VERDICTS[outcome][goal]
-    if isinstance(activity, Executing):
+    executed = type(activity) is Executing
+    if executed:
         ledger.give_back(activity)
         if goal is COMPUTE and activity.spec_id != task.spec_id:
             verdict = _KEEP_GOAL  # the outcome of something else than is wanted now
@@ -191,7 +195,7 @@ def conclude(
     else:
         _give_none(ledger, task, outcome, verdict, attempt, out)
         ledger.unsettled.append(task)
-    if isinstance(activity, Executing) and activity.inputs:
+    if executed and activity.inputs:
         # After the task itself, which may have begun to need the same inputs again.
         unpin(ledger, activity)
 

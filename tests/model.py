@@ -263,7 +263,7 @@ class World:
         assert not self.owed
         assert not self.specs
         assert not self.entries
-        assert ledger.slots_free == ledger.config.slots
+        assert all(slots.free == slots.total for slots in ledger.slots.values())
         assert ledger.nbytes == ledger.incoming_nbytes == 0
 
 

@@ -348,9 +348,9 @@ def test_ctrl_c_while_the_machine_is_in_the_middle_of_a_stimulus() -> None:
             def interrupted(stimulus: Stimulus) -> list[Instruction]:
                 if type(stimulus) is not kind or seen:
                     return handle(stimulus)
-                ready_count = machine.ledger.ready_count
+                fingerprint = machine.fingerprint()
                 signal.raise_signal(signal.SIGINT)
-                assert machine.ledger.ready_count == ready_count
+                assert machine.fingerprint() == fingerprint
                 seen.append("before")
                 instructions = handle(stimulus)
                 seen.append("after")

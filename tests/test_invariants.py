@@ -63,7 +63,7 @@ def change_passengers(ledger: Ledger) -> None:
 def overbook(ledger: Ledger) -> None:
     """Fewer slots than tasks that run."""
     ledger.config.slots["thread"] = 1
-    ledger.slots_free["thread"] = -1
+    ledger.slots["thread"].free = -1
 
 
 BREAKS: dict[str, Callable[[Ledger], object]] = {
@@ -95,10 +95,10 @@ BREAKS: dict[str, Callable[[Ledger], object]] = {
     ),
     "wrong count of pins: 'value'": lambda it: setattr(it.tasks["value"], "pins", 2),
     "wrong sum of bytes": lambda it: setattr(it, "nbytes", 6),
-    "wrong count of slots": lambda it: it.slots_free.update(thread=1),
+    "wrong count of slots": lambda it: setattr(it.slots["thread"], "free", 1),
     "more tasks than slots": overbook,
     "wrong sum of a resource": lambda it: it.millionths_free.update(gpu=1),
-    "wrong count of ready tasks": lambda it: setattr(it, "ready_count", 2),
+    "wrong count of ready tasks": lambda it: setattr(it.plain_queues["thread"], "live", 2),
     "fetching without a flight: 'wanted'": lose_the_flight,
     "wrong passengers": change_passengers,
     "flight without its peer": lambda it: setattr(it.peers[P], "attempt", 0),
@@ -125,7 +125,7 @@ def test_idle_slot_is_named() -> None:
     idle.handle(Pause())
     idle.handle(ComputeTask("x", 1, 1))
     idle.ledger.paused = False
-    with pytest.raises(InvariantError, match="a slot is free and a task is ready: 'thread'"):
+    with pytest.raises(InvariantError, match="a ready task could start"):
         check(idle)
 
 

@@ -3,7 +3,7 @@
 from model import World
 
 from trouper.runtime.invariants import check
-from trouper.runtime.ledger import Config, Ledger, ReadyQueue, millionths
+from trouper.runtime.ledger import Config, Ledger, millionths
 from trouper.runtime.machine import Machine
 from trouper.runtime.task import Executing, Place, Task
 from trouper.wire.stimuli import (
@@ -18,34 +18,6 @@ from trouper.wire.stimuli import (
 
 P = "tcp://10.0.0.2:1"
 Q = "tcp://10.0.0.3:1"
-
-
-def test_queue_gives_the_best_that_is_still_ready() -> None:
-    queue = ReadyQueue(("thread", ()))
-    tasks = [Task(key, age, priority=(0,), place=Place.READY) for age, key in enumerate("abc", 1)]
-    for task in tasks:
-        queue.push(task)
-    assert queue.head() == ((0,), -3, tasks[2])
-    tasks[2].place = Place.NOWHERE
-    queue.discard()
-    assert queue.head() == ((0,), -2, tasks[1])
-    queue.pop()
-    assert queue.head() == ((0,), -1, tasks[0])
-    queue.pop()
-    assert queue.head() is None
-    assert queue.live == 0
-
-
-def test_queue_does_not_outgrow_what_is_ready() -> None:
-    machine = Machine(Config())
-    machine.handle(Pause())
-    for number in range(1000):
-        machine.handle(ComputeTask(f"t{number}", 1, 1))
-    machine.handle(FreeKeys(tuple(f"t{number}" for number in range(990))))
-    (queue,) = machine.ledger.queues.values()
-    assert queue.live == machine.ledger.ready_count == 10
-    assert len(vars(queue)["_heap"]) <= 2 * queue.live + 16
-    check(machine)
 
 
 def test_wanted_and_offers_do_not_outgrow_what_is_wanted() -> None:
@@ -100,10 +72,10 @@ def test_resources_are_counted_exactly() -> None:
     attempt = Executing(1, 1, "thread", (("gpu", 0.1),), ())
     ledger.take(attempt)
     assert ledger.resources_free == {"gpu": 0.2}
-    assert ledger.slots_free == {"thread": 0}
+    assert ledger.slots["thread"].free == 0
     ledger.give_back(attempt)
     assert ledger.resources_free == {"gpu": 0.3}
-    assert ledger.slots_free == {"thread": 1}
+    assert ledger.slots["thread"].free == 1
 
 
 def test_numbers_count_up() -> None:
