@@ -155,7 +155,7 @@ def _check_no_idle_capacity(ledger: Ledger) -> None:
     if ledger.paused:
         return
     chosen = choose(ledger)
-    _require(chosen is None, "a ready task could start", *(chosen or ())[1:])
+    _require(chosen is None, "a ready task could start", chosen.head()[2] if chosen else None)
     if not ledger.flights:
         offer = ledger.best_offer()
         _require(offer is None, "a peer could be asked and nothing is in flight", offer)

@@ -257,12 +257,15 @@ class Ledger:
 
     def give_back(self, activity: Executing) -> None:
         """Free what an attempt still has."""
-        if not activity.seceded:
-            self.give_back_slot(activity)
+        if not activity.seceded:  # `give_back_slot`, in plain: every task comes here
+            slots = self.slots[activity.executor]
+            slots.free += 1
+            if not activity.brief:
+                slots.lengthy -= 1
         if activity.resources:
             for name, amount in activity.resources:
                 self.millionths_free[name] += millionths(amount)
-            self.stirred = True
+        self.stirred = True
 
     def observe(self, prefix: str, duration_s: float) -> None:
         """Remember how long a task of a kind has taken."""

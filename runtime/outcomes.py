@@ -49,15 +49,17 @@ def drop_stale(ledger: Ledger, key: Key, attempt: int, out: list[Instruction]) -
 
 def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instruction]) -> None:
     """An attempt has brought a value."""
-    task = current(ledger, ev.key, ev.attempt)
-    if task is None:
-        drop_stale(ledger, ev.key, ev.attempt, out)
+    key, attempt = ev.key, ev.attempt
+    task = ledger.tasks.get(key)  # `current`, in plain: every task that ends well comes here
+    if task is None or type(task.activity) is not Executing or task.activity.attempt != attempt:
+        task = current(ledger, key, attempt)
+        drop_stale(ledger, key, attempt, out)
         return
     if ledger.observes and task.prefix:
         always = ledger.brevity.get(task.prefix) == ALWAYS_BRIEF  # the common case: as before
         if not (always and ev.duration_s <= BRIEF_S):
             ledger.observe(task.prefix, ev.duration_s)
-    conclude(ledger, task, COMPUTED, ev.attempt, ev.nbytes, ev.type_name, out)
+    conclude(ledger, task, COMPUTED, attempt, ev.nbytes, ev.type_name, out)
     if ledger.unsettled:
         settle_all(ledger, out)
 

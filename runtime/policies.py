@@ -7,7 +7,7 @@ stimulus, and is used before `handle` returns.
 """
 
 from trouper.runtime.ledger import BRIEF, Flight, Ledger, PeerEntry, millionths
-from trouper.runtime.ready import ReadyEntry, ReadyQueue
+from trouper.runtime.ready import ReadyQueue
 from trouper.runtime.settling import leave
 from trouper.runtime.task import Executing, Fetching, Task
 from trouper.wire.instructions import Execute, Gather, Instruction
@@ -21,56 +21,60 @@ def start_ready(ledger: Ledger, out: list[Instruction]) -> None:
         return
     if ledger.constrained_count:
         while (chosen := choose(ledger)) is not None:
-            start(ledger, *chosen, out)
+            start(ledger, chosen, out)
         return
     # The common case, and on the way of every task: executors do not get in each other's way.
     for queue in ledger.plain_queues.values():
-        while queue.live and (head := next_to_start(ledger, queue)) is not None:
-            start(ledger, queue, head, out)
+        slots = queue.slots
+        while queue.live and slots.free > -slots.run_ahead:
+            if slots.free <= 0 and not may_run_ahead(ledger, queue):
+                break
+            start(ledger, queue, out)
 
 
-def next_to_start(ledger: Ledger, queue: ReadyQueue) -> ReadyEntry | None:
-    """The head of a queue, if it may be handed to its executor.
+def may_run_ahead(ledger: Ledger, queue: ReadyQueue) -> bool:
+    """Whether the head of a queue may be handed to its executor ahead of a free slot.
 
-    It may if a slot is free; or ahead of that, if the task and everything that runs there is known
-    to be brief. Otherwise an executor of two slots would idle after every second task until it is
-    told of the next; and a task that comes meanwhile, however urgent, hardly waits longer for it.
+    It may if the task and everything that runs there is known to be brief. Otherwise an executor of
+    two slots would idle after every second task until it is told of the next; and a task that
+    comes meanwhile, however urgent, hardly waits longer for it.
     """
-    head = queue.head()
     slots = queue.slots
-    if head is None or slots.free > 0:
-        return head
     if slots.lengthy or slots.free <= -slots.run_ahead:
-        return None
-    return head if ledger.brevity.get(head[2].prefix) in BRIEF else None
+        return False
+    return ledger.brevity.get(queue.head()[2].prefix) in BRIEF
 
 
-def choose(ledger: Ledger) -> tuple[ReadyQueue, ReadyEntry] | None:
-    """Which queue's head starts next, if any, where some tasks take resources.
+def choose(ledger: Ledger) -> ReadyQueue | None:
+    """The queue whose head starts next, or None, where some tasks take resources.
 
     The best task goes first. One that finds its resources taken waits, and nothing behind it may
     take those resources meanwhile, or it could wait for ever; tasks that take others may pass.
     """
-    heads = [(next_to_start(ledger, queue), queue) for queue in ledger.queues.values()]
-    contenders = [(queue, head) for head, queue in heads if head is not None]
-    contenders.sort(key=lambda contender: contender[1][:2])
+    contenders = [
+        queue
+        for queue in ledger.queues.values()
+        if queue.live and (queue.slots.free > 0 or may_run_ahead(ledger, queue))
+    ]
+    contenders.sort(key=lambda queue: queue.head()[:2])
     reserved: set[str] = set()
-    for queue, head in contenders:
+    for queue in contenders:
         names = queue.resource_names
-        if not names or (reserved.isdisjoint(names) and _has_resources(ledger, head)):
-            return queue, head
+        if not names or (reserved.isdisjoint(names) and has_resources(ledger, queue)):
+            return queue
         reserved.update(names)
     return None
 
 
-def _has_resources(ledger: Ledger, head: ReadyEntry) -> bool:
+def has_resources(ledger: Ledger, queue: ReadyQueue) -> bool:
+    """Whether what the head of a queue takes is free."""
     free = ledger.millionths_free
-    return all(free[name] >= millionths(amount) for name, amount in head[2].resources)
+    return all(free[name] >= millionths(amount) for name, amount in queue.head()[2].resources)
 
 
-def start(ledger: Ledger, queue: ReadyQueue, head: ReadyEntry, out: list[Instruction]) -> None:
+def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
     """Begin an attempt for the head of a queue. Plain: every task starts here."""
-    task = queue.pop(head)
+    task = queue.pop()
     inputs: tuple[Entry, ...] = ()
     if task.local or task.remote:
         inputs = tuple([(dep.key, dep.entry) for dep in task.local + task.remote])

@@ -73,28 +73,27 @@ class ReadyQueue:
             self._heap = [entry for entry in self._heap if _is_ready(entry)]
             heapify(self._heap)
 
-    def head(self) -> ReadyEntry | None:
-        """The best task with its rank, or None."""
+    def head(self) -> ReadyEntry:
+        """The best task with its rank. There is one: `live` is not 0."""
         run, heap = self._run, self._heap
         if not heap and self.live == len(run):
-            return run[0] if run else None  # the common case: nobody has left out of turn
+            return run[0]  # the common case: nobody has left or come out of turn
         while run and not _is_ready(run[0]):
             run.popleft()
         while heap and not _is_ready(heap[0]):
             heappop(heap)
-        if run and heap:
-            return min(run[0], heap[0])
-        return run[0] if run else heap[0] if heap else None
+        return min(run[0], heap[0]) if run and heap else (run or heap)[0]
 
-    def pop(self, head: ReadyEntry) -> Task:
+    def pop(self) -> Task:
         """Take the head out. The task has no place any more."""
-        if self._heap and self._heap[0] is head:
-            heappop(self._heap)
+        run, heap = self._run, self._heap
+        if not heap and self.live == len(run):
+            task = run.popleft()[2]
         else:
-            self._run.popleft()
-        task = head[2]
-        task.place = NOWHERE
+            head = self.head()
+            task = (heappop(heap) if heap and heap[0] is head else run.popleft())[2]
         self.live -= 1
+        task.place = NOWHERE
         return task
 
 

@@ -48,15 +48,21 @@ REPLICA_PRIORITY = (1,)
 def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]) -> None:
     """Claim a task to be computed, link its inputs, and queue it."""
     check_compute_task(ledger, ev)
-    task = ledger.tasks.get(ev.key)
+    key = ev.key
+    task = ledger.tasks.get(key)
     if task is None:
-        task = ledger.tasks[ev.key] = Task(ev.key, ledger.next_age())
+        ledger.last_age = age = ledger.last_age + 1
         if not (ev.local or ev.who_has or ev.resources):
             # What follows below, made short: most tasks are new, and this one concerns no other.
-            claim(task, ev)
-            task.place = READY
-            ledger.enqueue(task)
+            ledger.tasks[key] = task = Task(
+                key, age, COMPUTE, ev.run_id, ev.spec_id, ev.priority, ev.executor, ev.prefix, READY
+            )
+            queue = ledger.plain_queues[ev.executor]
+            queue.push(task)
+            if queue.slots.free > -queue.slots.run_ahead:
+                ledger.stirred = True
             return
+        task = ledger.tasks[key] = Task(key, age)
     elif answer(Request.COMPUTE, task) is Do.FINISHED:
         task.hold = True
         out.append(DropSpec(ev.key, ev.spec_id))
@@ -173,12 +179,13 @@ def link_inputs(
 
 def free_keys(ledger: Ledger, ev: stimuli.FreeKeys, out: list[Instruction]) -> None:
     """End the scheduler's claims and holds."""
+    tasks, unsettled = ledger.tasks, ledger.unsettled
     for key in ev.keys:
-        task = ledger.tasks.get(key)
+        task = tasks.get(key)
         if task is not None:  # the table says WITHDRAW wherever it stands
             task.claim = NONE
             task.hold = False
-            ledger.unsettled.append(task)
+            unsettled.append(task)
     settle_all(ledger, out)
 
 

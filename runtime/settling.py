@@ -54,11 +54,10 @@ def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
             if task.activity is not None:
                 let_go(ledger, task, out)
             return
-        clear_result(ledger, task, out)
         if result is IN_MEMORY:  # without claims or needs, or it would have been retained
-            out.append(ReleaseWorkerData(task.key))
-            let_go(ledger, task, out)
+            drop_value(ledger, task, out)
             return
+        clear_result(ledger, task, out)
     goal = task.goal
     if goal is NONE:
         if task.place is not NOWHERE:
@@ -107,6 +106,21 @@ def let_go(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
         if task.holders:
             ledger.set_holders(task, ())
         ledger.tasks.pop(task.key, None)  # it may have been unsettled more than once
+
+
+def drop_value(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
+    """Nobody holds, needs or uses a value."""
+    key = task.key
+    if task.dependents or task.holders or task.activity is not None:
+        clear_result(ledger, task, out)
+        out.append(ReleaseWorkerData(key))
+        let_go(ledger, task, out)
+    else:  # the same in short: what most values come to
+        ledger.nbytes -= task.nbytes
+        task.result = NOTHING
+        out.append(DropData(key, task.entry))
+        out.append(ReleaseWorkerData(key))
+        ledger.tasks.pop(key, None)
 
 
 def is_retained(task: Task) -> bool:

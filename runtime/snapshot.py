@@ -181,14 +181,14 @@ def _add_task(ledger: Ledger, row: TaskRow) -> None:
         priority=row.priority,
         executor=row.executor,
         prefix=row.prefix,
-        resources=row.resources,
-        result=row.result,
-        entry=row.entry,
-        nbytes=row.nbytes,
-        type_name=row.type_name,
-        cancelled=row.cancelled,
-        hold=row.hold,
     )
+    task.resources = row.resources
+    task.result = row.result
+    task.entry = row.entry
+    task.nbytes = row.nbytes
+    task.type_name = row.type_name
+    task.cancelled = row.cancelled
+    task.hold = row.hold
     ledger.tasks[row.key] = task
     ledger.set_holders(task, row.holders)
     if task.result is Result.IN_MEMORY:

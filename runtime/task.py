@@ -28,6 +28,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from trouper.wire.records import record
 from trouper.wire.vocabulary import Entry, Key, Peer, Priority
 
 
@@ -69,6 +70,7 @@ NOWHERE, WAITING, READY = Place.NOWHERE, Place.WAITING, Place.READY
 WANTED, MISSING = Place.WANTED, Place.MISSING
 
 
+@record
 class Executing(msgspec.Struct, eq=False, gc=False):
     """The activity of an attempt that computes the task."""
 
@@ -85,6 +87,7 @@ class Executing(msgspec.Struct, eq=False, gc=False):
     """Its cancellation has been asked for."""
 
 
+@record
 class Fetching(msgspec.Struct, eq=False, gc=False):
     """The activity of an attempt that fetches the task's value. Owned by the task's flight."""
 
@@ -98,6 +101,7 @@ class Fetching(msgspec.Struct, eq=False, gc=False):
 Activity: TypeAlias = Executing | Fetching
 
 
+@record
 class Task(msgspec.Struct, eq=False):
     """All that the machine knows of a key. Plain data: no function, no argument, no value."""
 
@@ -107,22 +111,22 @@ class Task(msgspec.Struct, eq=False):
 
     claim: Goal = NONE
     """What the scheduler wants."""
-    local_needs: int = 0
-    """How many tasks to be computed here take it as an input that is computed here."""
-    remote_needs: int = 0
-    """How many tasks that wait here take it as an input to be fetched."""
-
     run_id: int = 0
     spec_id: int = 0
     """0 if there is none. Invariant: there is one while COMPUTE is the goal without a result."""
     priority: Priority = ()
     executor: str = ""
     prefix: str = ""
+    place: Place = NOWHERE
     resources: tuple[tuple[str, float], ...] = ()
     local: tuple["Task", ...] = ()
     remote: tuple["Task", ...] = ()
     unmet: int = 0
     """How many inputs are not in memory, while the place is WAITING."""
+    local_needs: int = 0
+    """How many tasks to be computed here take it as an input that is computed here."""
+    remote_needs: int = 0
+    """How many tasks that wait here take it as an input to be fetched."""
 
     activity: Activity | None = None
 
@@ -139,7 +143,6 @@ class Task(msgspec.Struct, eq=False):
     pins: int = 0
     """How many running attempts use the value under `entry`."""
 
-    place: Place = NOWHERE
     holders: dict[Peer, None] | None = None
     """Peers said to hold the value. None where empty: most tasks never have one."""
     dependents: dict["Task", None] | None = None

@@ -35,6 +35,7 @@ from trouper.runtime.task import (
 from trouper.wire.instructions import (
     AddKeys,
     DropData,
+    DropSpec,
     Instruction,
     RescheduleTask,
     TaskErred,
@@ -238,7 +239,11 @@ def keep(
     """A wanted value is in memory: report it, and let those go on who waited for it."""
     if task.place is not NOWHERE:
         leave(ledger, task)
-    forget_spec(ledger, task, out)
+    if task.local or task.remote:
+        forget_spec(ledger, task, out)
+    elif task.spec_id:  # the same in short, for tasks that concern no other
+        out.append(DropSpec(task.key, task.spec_id))
+        task.spec_id = 0
     task.claim = NONE
     task.result = IN_MEMORY
     task.entry = attempt
