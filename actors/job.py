@@ -6,12 +6,11 @@ A job is run by a thread or by a trio task, once. Whoever runs it fills in the o
 
 import math
 import sys
-import time
 from contextlib import suppress
 from contextvars import ContextVar
-from enum import Enum
+from time import perf_counter
 from types import CoroutineType, TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import trio
@@ -20,24 +19,17 @@ from trouper.actors.errors import TaskCancelled
 from trouper.actors.sizeof import sizeof
 from trouper.actors.spec import Spec
 from trouper.actors.store import Store
+from trouper.wire.mutable import mutable
 from trouper.wire.stimuli import ExecuteCancelled, ExecuteFailure, ExecuteSuccess
 from trouper.wire.vocabulary import Key
 
+Outcome: TypeAlias = ExecuteSuccess | ExecuteFailure | ExecuteCancelled
 
-class JobState(Enum):
-    """How far a job has come."""
-
-    PENDING = "pending"
-    SUCCESS = "success"
-    FAILURE = "failure"
-    CANCELLED = "cancelled"
+NO_INPUTS: dict[Key, object] = {}
+"""Of most jobs; nobody writes to it."""
 
 
-# Members by themselves: looking them up is slow up to Python 3.11, and each job does it often.
-PENDING, SUCCESS = JobState.PENDING, JobState.SUCCESS
-FAILURE, CANCELLED = JobState.FAILURE, JobState.CANCELLED
-
-
+@mutable
 class Job(msgspec.Struct, eq=False, gc=False):
     """An `Execute` with everything in place of references.
 
@@ -46,30 +38,28 @@ class Job(msgspec.Struct, eq=False, gc=False):
 
     key: Key
     attempt: int
-    executor: str
     spec: Spec | None
     """What to run; None when it has run."""
     inputs: dict[Key, object]
     """The values of its inputs."""
     owner: object
     """The supervisor it belongs to, to be recognised by who waits inside of the task."""
+    in_thread: bool = False
+    """It is for the threads, which owe its outcome even if the actor crashes."""
     cancelled: bool = False
     """Its cancellation has been asked for."""
-    in_thread: bool = False
-    """It has been handed to the threads, which owe its outcome even if the actor crashes."""
     seceded: bool = False
     scope: trio.CancelScope | None = None
     """Of a coroutine that runs."""
-    state: JobState = PENDING
     value: Any = None
-    """The value or the exception."""
-    nbytes: int = 0
-    duration_s: float = math.inf
+    """The value or the exception, until it is in the store."""
+    outcome: Outcome | None = None
+    """How it has ended; None until then."""
 
     @property
     def ended(self) -> bool:
         """Whether its outcome is known."""
-        return self.state is not PENDING
+        return self.outcome is not None
 
     def run(self) -> None:
         """Run a plain function to its end, in this thread. Raises nothing."""
@@ -77,32 +67,29 @@ class Job(msgspec.Struct, eq=False, gc=False):
             self.cancel_outcome()
             return
         assert self.spec is not None
-        start = time.perf_counter()
         try:
-            value = self.spec.context.run(self._call)
+            start = perf_counter()
+            value = self.spec.context.run(_call, self)  # no name for it here: see `_finish`
+            self.succeed(value, perf_counter() - start)
         except BaseException as error:  # noqa: BLE001 - whatever it is, who awaits the task gets it
             self.fail(error, sys.exc_info()[2])
-        else:
-            self.duration_s = time.perf_counter() - start
-            self.succeed(value)
 
-    def _call(self) -> object:
-        current_job.set(self)
-        spec, inputs = self.spec, self.inputs
-        assert spec is not None
-        value = spec.call(inputs)
-        if type(value) is CoroutineType:
-            value.close()
+    def succeed(self, value: object, duration_s: float = math.inf) -> None:
+        """It has returned; a cancellation that came too late does not count."""
+        if self.in_thread and isinstance(value, CoroutineType):
+            value.close()  # pyright: ignore[reportUnknownMemberType]
             raise TypeError(
                 f"the function of task {self.key!r} is a plain one and returned a coroutine; "
                 "submit the coroutine function itself"
             )
-        return value
-
-    def succeed(self, value: object) -> None:
-        """It has returned; a cancellation that came too late does not count."""
-        self.nbytes = sizeof(value)
-        self._finish(SUCCESS, value)
+        outcome = ExecuteSuccess(
+            self.key, self.attempt, sizeof(value), type(value).__qualname__, duration_s
+        )
+        # `_finish`, in plain
+        self.spec = None
+        self.inputs = NO_INPUTS
+        self.value = value
+        self.outcome = outcome
 
     def fail(self, error: BaseException, traceback: TracebackType | None) -> None:
         """It has raised. If it was asked to stop, that is why.
@@ -118,18 +105,25 @@ class Job(msgspec.Struct, eq=False, gc=False):
             self.cancel_outcome()
         else:
             BaseException.with_traceback(error, traceback)
-            self._finish(FAILURE, error)
+            type_name = type(error).__qualname__
+            self._finish(ExecuteFailure(self.key, self.attempt, type_name), error)
 
     def cancel_outcome(self) -> None:
         """It was cancelled before it brought anything."""
-        self._finish(CANCELLED, None)
+        self._finish(ExecuteCancelled(self.key, self.attempt), None)
 
-    def _finish(self, state: JobState, value: object) -> None:
-        self.state = state
-        self.value = value
-        # A traceback, or whoever still knows the job, shall not keep arguments and inputs alive.
+    def _finish(self, outcome: Outcome, value: object) -> None:
+        # A frame in a traceback, or whoever knows the job, shall not keep arguments and inputs.
         self.spec = None
-        self.inputs = {}
+        self.inputs = NO_INPUTS
+        self.value = value
+        self.outcome = outcome  # the last: other threads may look
+
+
+def _call(job: Job) -> object:
+    current_job.set(job)
+    assert job.spec is not None
+    return job.spec.call(job.inputs)
 
 
 def _is_ours(traceback: TracebackType) -> bool:
@@ -158,16 +152,11 @@ def check_cancelled() -> None:
         raise TaskCancelled(f"task {job.key!r} was cancelled")
 
 
-def terminal_stimulus(job: Job, store: Store) -> ExecuteSuccess | ExecuteFailure | ExecuteCancelled:
+def terminal_stimulus(job: Job, store: Store) -> Outcome:
     """Store what a job has brought, and say how it has ended."""
-    state = job.state
-    if state is CANCELLED:
-        return ExecuteCancelled(job.key, job.attempt)
-    assert state is not PENDING, f"attempt {job.attempt} of {job.key!r} has not ended"
-    value = job.value
-    job.value = None
-    store.values[job.key, job.attempt] = value
-    type_name = type(value).__qualname__
-    if state is SUCCESS:
-        return ExecuteSuccess(job.key, job.attempt, job.nbytes, type_name, job.duration_s)
-    return ExecuteFailure(job.key, job.attempt, type_name)
+    outcome = job.outcome
+    assert outcome is not None, f"attempt {job.attempt} of {job.key!r} has not ended"
+    if type(outcome) is not ExecuteCancelled:
+        store.values[job.key, job.attempt] = job.value
+        job.value = None
+    return outcome

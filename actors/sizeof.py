@@ -19,7 +19,7 @@ def sizeof(value: object) -> int:
     """
     kind = type(value)
     if kind in _ATOMS:
-        return sys.getsizeof(value)
+        return value.__sizeof__()  # what `getsizeof` says of these, in half the time
     if kind is list or kind is tuple:
         elements = cast("list[object] | tuple[object, ...]", value)
         return sys.getsizeof(value) + _sample(elements[:SAMPLE], len(elements))

@@ -39,7 +39,8 @@ class Spec(msgspec.Struct, eq=False, gc=False):
     def call(self, inputs: dict[Key, object]) -> Any:
         """Call the function with its inputs in place."""
         if not inputs:
-            return self.fn(*self.args, **self.kwargs)
+            # Without the keyword arguments that most calls do not have: it is on the way of all.
+            return self.fn(*self.args, **self.kwargs) if self.kwargs else self.fn(*self.args)
         args = [fill(value, inputs) for value in self.args]
         kwargs = {name: fill(value, inputs) for name, value in self.kwargs.items()}
         return self.fn(*args, **kwargs)
@@ -89,6 +90,15 @@ class Extractor(Generic[H]):
     def __init__(self, handle_type: type[H], key_of: Callable[[H], Key]) -> None:
         self._handle_type = handle_type
         self._key_of = key_of
+
+    def extract_all(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], found: list[H]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call with `Input` for each handle; see `extract`."""
+        return (
+            tuple([self.extract(value, found) for value in args]),
+            {name: self.extract(value, found) for name, value in kwargs.items()},
+        )
 
     def extract(self, value: Any, found: list[H]) -> Any:
         """The argument with `Input` for each handle, which is added to `found`.
@@ -151,9 +161,10 @@ def _refill(value: Any, parts: Any) -> object:
     return cast("object", made)
 
 
-def is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    """Whether calling this gives a coroutine."""
+def kind_of(fn: Callable[..., Any]) -> tuple[str, bool]:
+    """The name that tasks of this function have in common; whether calling it gives a coroutine."""
     if type(fn) is FunctionType and not fn.__dict__:  # the common case, without inspect's detours
-        return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
+        return fn.__qualname__, bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
     call = getattr(type(fn), "__call__", None)  # noqa: B004 - an instance with an async __call__
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
+    return name, inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)

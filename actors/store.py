@@ -1,4 +1,4 @@
-"""The payloads of a worker: specs by key and spec_id, values and exceptions by key and attempt.
+"""The payloads of a worker: specs by spec_id, values and exceptions by key and attempt.
 
 The machine decides what is kept, and knows none of it; actors and the supervisor move payloads in
 and out of here. Everything happens in the thread of the event loop.
@@ -16,8 +16,8 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self.specs: dict[tuple[Key, int], Spec] = {}
-        """What to run, by key and spec_id."""
+        self.specs: dict[int, Spec] = {}
+        """What to run, by spec_id; each has one of its own."""
         self.values: dict[Entry, object] = {}
         """Values and exceptions, by key and attempt."""
 

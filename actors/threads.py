@@ -44,7 +44,8 @@ class ThreadPool:
         self._outbox: deque[Job | Secede] = deque()
         self._awake = False
         """Somebody has asked the loop to drain since it last began to."""
-        self._jobs: dict[int, Job] = {}
+        self.owed: dict[int, Job] = {}
+        """The jobs that have not come back, by attempt."""
         self._threads: set[threading.Thread] = set()
         self._started = 0
         try:
@@ -56,20 +57,8 @@ class ThreadPool:
 
     def submit(self, job: Job) -> None:
         """Run a job in the next thread that is free."""
-        job.in_thread = True
-        self._jobs[job.attempt] = job
+        self.owed[job.attempt] = job
         self._inbox.put(job)
-
-    def cancel(self, attempt: int) -> bool:
-        """Ask a job to stop; whether it is one of ours."""
-        job = self._jobs.get(attempt)
-        if job is not None:
-            job.cancelled = True
-        return job is not None
-
-    def running(self) -> list[Job]:
-        """The jobs that have not come back."""
-        return list(self._jobs.values())
 
     def secede(self, job: Job) -> None:
         """Give the slot of a job back and go on without. Called in the thread that runs it."""
@@ -83,7 +72,7 @@ class ThreadPool:
 
         Those that run a job end after it, and nobody waits for them.
         """
-        busy = bool(self._jobs)
+        busy = bool(self.owed)
         for _ in list(self._threads):  # which shrinks meanwhile
             self._inbox.put(None)
         if not busy:
@@ -128,7 +117,7 @@ class ThreadPool:
         while outbox:
             item = outbox.popleft()
             if type(item) is Job:
-                del self._jobs[item.attempt]
+                del self.owed[item.attempt]
             batch.append(item)
         if batch:
             self._deliver(batch)

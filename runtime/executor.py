@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary, finalize
 
 from trouper.actors.errors import TaskCancelled
 from trouper.actors.job import current_job
-from trouper.actors.spec import ATOMS, Extractor, fill, is_coroutine_function
+from trouper.actors.spec import ATOMS, Extractor, fill, kind_of
 from trouper.runtime.background import PRIORITY_PER_LEVEL, Background, nesting
 from trouper.runtime.errors import ForeignHandle
 from trouper.runtime.future import WorkerFuture
@@ -280,7 +280,7 @@ def _call_of(
         )
 
     made: Callable[..., Any]
-    if is_coroutine_function(fn):
+    if kind_of(fn)[1]:
 
         async def call_coroutine(*values: Any) -> Any:
             _begin(future, depth)

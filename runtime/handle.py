@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Generator
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 import trio
@@ -10,9 +10,13 @@ import trio
 from trouper.runtime.errors import TaskReleased
 from trouper.runtime.failure import Failure
 from trouper.wire.keys import UserKey, decode_key
-from trouper.wire.vocabulary import Key
+from trouper.wire.mutable import mutable
+from trouper.wire.vocabulary import Entry, Key
 
 T = TypeVar("T")
+
+FAIRNESS = 64
+"""Of so many awaits of tasks that have ended already, one lets other trio tasks have their turn."""
 
 
 class Outcome(Enum):
@@ -27,12 +31,13 @@ class Outcome(Enum):
 PENDING, FINISHED, FAILED = Outcome.PENDING, Outcome.FINISHED, Outcome.FAILED
 
 
+@mutable
 class Record(msgspec.Struct, eq=False, weakref=True):
     """A submitted task, as the worker that submitted it sees it."""
 
     key: Key
     run_id: int
-    handles: int = 0
+    handles: int = 1
     """Handles that have not been dropped or released."""
     outcome: Outcome = PENDING
     attempt: int = 0
@@ -61,8 +66,9 @@ class Record(msgspec.Struct, eq=False, weakref=True):
     def finish(self, attempt: int) -> None:
         """It has a value."""
         self.outcome = FINISHED
-        self.inputs = ()
         self.attempt = attempt
+        if self.inputs:
+            self.inputs = ()
         if self.event is not None or self.callbacks is not None:
             self._tell()
 
@@ -86,6 +92,11 @@ class Record(msgspec.Struct, eq=False, weakref=True):
 class Owner(Protocol):
     """The worker, as its handles see it."""
 
+    values: dict[Entry, object]
+    """Of all tasks that have one."""
+    immediate: int
+    """How often somebody has awaited a task that had ended already."""
+
     def wait_for(self, handle: "TaskHandle[Any]") -> Coroutine[Any, Any, Any]:
         """The value of a task; or raise. The handle lives meanwhile, or the value might not."""
         ...
@@ -107,7 +118,10 @@ class TaskHandle(Generic[T]):
     """A task of a worker: await it for its result.
 
     Awaiting gives the result, or raises the task's own exception with its own traceback, as
-    often as it is awaited. A task whose input failed raises that input's exception, with a note
+    often as it is awaited. It is a checkpoint if the task has not ended; if it has, then only
+    every now and then, since a checkpoint costs as much as a small task.
+
+    A task whose input failed raises that input's exception, with a note
     that names the path of keys; a cancelled one raises `TaskCancelled`, and so do those that
     depend on it.
 
@@ -121,7 +135,6 @@ class TaskHandle(Generic[T]):
         self._owner = owner
         self._record = record
         self._released = False
-        record.handles += 1
 
     @property
     def record(self) -> Record:
@@ -172,8 +185,15 @@ class TaskHandle(Generic[T]):
             self._owner.drop(self._record)
 
     def __await__(self) -> Generator[Any, Any, T]:
-        self.check_usable()
-        return self._owner.wait_for(self).__await__()
+        if self._released:
+            self.check_usable()
+        owner, record = self._owner, self._record
+        if record.outcome is FINISHED:
+            # A checkpoint costs as much as a small task, so not at every await.
+            owner.immediate += 1
+            if owner.immediate % FAIRNESS:
+                return cast("T", owner.values[record.key, record.attempt])
+        return cast("T", (yield from owner.wait_for(self).__await__()))
 
     def check_usable(self) -> None:
         """Raise TaskReleased after `release`."""

@@ -12,7 +12,6 @@ from types import TracebackType
 import trio
 
 from trouper.actors.execute import COROUTINE, THREAD, execute
-from trouper.actors.store import Store
 from trouper.runtime.errors import ResourceError, WorkerFailed
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
@@ -101,7 +100,7 @@ class _Opening(AbstractAsyncContextManager[Worker]):
             self._worker = worker = Worker(self._name, self._config)
             worker.supervisor = Supervisor(
                 Machine(self._config),
-                Store(),
+                worker.store,
                 worker,
                 name=self._name,
                 actor=self._actor,
@@ -188,7 +187,7 @@ class _Opening(AbstractAsyncContextManager[Worker]):
     async def _announce(self) -> None:
         """Say for which tasks the closing waits, if it has to."""
         await trio.sleep(PATIENCE_S)
-        keys = [decode_key(job.key) for job in self._worker.supervisor.owed.values()]
+        keys = [decode_key(job.key) for job in self._worker.supervisor.owed]
         logger.warning(
             "worker %s is closing and waits for %d task(s) that do not stop: %s%s; "
             "Ctrl-C leaves without waiting",

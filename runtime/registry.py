@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import trio
 
-from trouper.runtime.handle import PENDING, Record
+from trouper.runtime.handle import FINISHED, PENDING, Record
 from trouper.wire.vocabulary import Key
 
 
@@ -80,9 +80,15 @@ class Registry:
     def sweep(self) -> None:
         """Take note of the handles that are gone."""
         self._sweeping = False
-        while self._dropped:
-            record = self._dropped.popleft()
+        dropped, records, freed = self._dropped, self.records, self.freed
+        while dropped:
+            record = dropped.popleft()
             record.handles -= 1
-            if not record.handles and record.outcome is not PENDING:
+            if record.handles or record.outcome is PENDING:
+                continue
+            if record.outcome is FINISHED and records.get(record.key) is record:
+                del records[record.key]  # `forget`, in plain: what becomes of most tasks
+                freed.append(record.key)
+            else:
                 self.forget(record)
         self.flush()

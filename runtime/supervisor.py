@@ -24,7 +24,7 @@ import trio
 
 from trouper.actors.errors import ActorCrashed
 from trouper.actors.execute import THREAD, ExecuteCommand, Stimuli
-from trouper.actors.job import Job, terminal_stimulus
+from trouper.actors.job import NO_INPUTS, Job, terminal_stimulus
 from trouper.actors.store import Store
 from trouper.actors.threads import ThreadPool
 from trouper.runtime.errors import WorkerFailed
@@ -48,7 +48,6 @@ from trouper.wire.stimuli import (
     Secede,
     Stimulus,
 )
-from trouper.wire.vocabulary import Key
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +77,9 @@ class RestartPolicy:
 
 class Listener(Protocol):
     """Who gave the work: the embedded worker. Called in the machine's task; must not block."""
+
+    heeded: frozenset[type[Report]]
+    """The reports that it wants to hear of."""
 
     def on_report(self, report: Report) -> None:
         """What has become of the work, in the order of events."""
@@ -123,8 +125,8 @@ class Supervisor:
     ) -> None:
         self.machine = machine
         self.store = store
-        self.owed: dict[int, Job] = {}
-        """The attempts whose terminal stimulus has not been handled."""
+        self._running: dict[int, Job] = {}
+        """The attempts that the actor owes."""
         self._listener = listener
         self._actor = actor
         self._restart_policy = restart_policy
@@ -153,9 +155,14 @@ class Supervisor:
         else:
             self._batch.append(stimulus)
 
+    @property
+    def owed(self) -> list[Job]:
+        """The attempts that have begun and have not ended, wherever they run."""
+        return [*self.threads.owed.values(), *self._running.values()]
+
     def is_idle(self) -> bool:
         """Whether all stimuli are handled, and no attempt is owed."""
-        if self._batch is not None or self.owed:
+        if self._batch is not None or self._running or self.threads.owed:
             return False
         return not self._stimuli_in.statistics().current_buffer_used
 
@@ -215,43 +222,47 @@ class Supervisor:
             self._listener.on_batch_end()
 
     def _handle(self, batch: Sequence[Stimulus]) -> None:
-        specs, values = self.store.specs, self.store.values
-        handle, on_report = self.machine.handle, self._listener.on_report
+        specs, values, running = self.store.specs, self.store.values, self._running
+        handle = self.machine.handle
+        on_report, heeded = self._listener.on_report, self._listener.heeded
         for stimulus in batch:
-            if type(stimulus) in TERMINAL:
-                self.owed.pop(stimulus.attempt, None)  # type: ignore[union-attr]
+            if running and type(stimulus) in TERMINAL:
+                running.pop(stimulus.attempt, None)  # type: ignore[union-attr]
             for instruction in handle(stimulus):
                 # By type and not `match`: each is on the way of every task.
-                if type(instruction) is Execute:
-                    self._execute(instruction)
-                elif type(instruction) is DropSpec:
-                    del specs[instruction.key, instruction.spec_id]
-                elif type(instruction) is DropData:
-                    del values[instruction.key, instruction.attempt]
-                elif type(instruction) is CancelExecute:
-                    self._cancel(instruction)
-                elif type(instruction) in UNSUPPORTED:
-                    raise WorkerFailed(f"this worker has no actor for {instruction}")
-                else:
+                kind = type(instruction)
+                if kind is Execute:
+                    self._execute(instruction)  # type: ignore[arg-type]
+                elif kind is DropSpec:
+                    del specs[instruction.spec_id]  # type: ignore[union-attr]
+                elif kind is DropData:
+                    del values[instruction.key, instruction.attempt]  # type: ignore[union-attr]
+                elif kind in heeded:
                     on_report(instruction)  # type: ignore[arg-type]
+                elif kind is CancelExecute:
+                    self._cancel(instruction)  # type: ignore[arg-type]
+                elif kind in UNSUPPORTED:
+                    raise WorkerFailed(f"this worker has no actor for {instruction}")
 
     def _execute(self, execute: Execute) -> None:
-        key, attempt = execute.key, execute.attempt
-        spec = self.store.specs[key, execute.spec_id]
-        inputs: dict[Key, object] = {}
-        for name, entry in execute.inputs:
-            inputs[name] = self.store.values[name, entry]
-        job = Job(key, attempt, execute.executor, spec, inputs, self)
-        self.owed[attempt] = job
+        attempt = execute.attempt
+        spec = self.store.specs[execute.spec_id]
+        inputs = NO_INPUTS
+        if execute.inputs:
+            inputs = {key: self.store.values[key, entry] for key, entry in execute.inputs}
         # Plain functions go to the threads without a detour through the actor's task, which
         # would cost as much as the function.
         if execute.executor == THREAD:
-            self.threads.submit(job)
+            self.threads.submit(Job(execute.key, attempt, spec, inputs, self, True))
         else:
+            self._running[attempt] = job = Job(execute.key, attempt, spec, inputs, self)
             self._outbox.append(job)
 
     def _cancel(self, cancel: CancelExecute) -> None:
-        if not self.threads.cancel(cancel.attempt):
+        job = self.threads.owed.get(cancel.attempt)
+        if job is not None:
+            job.cancelled = True  # which is all that can be done to a thread
+        else:
             self._outbox.append(cancel)
 
     def _deliver(self, batch: list[Job | Secede]) -> None:
@@ -260,8 +271,9 @@ class Supervisor:
             self._listener.on_batch_end()
             return
         stimuli: list[Stimulus] = []
+        store = self.store
         for item in batch:
-            stimuli.append(terminal_stimulus(item, self.store) if isinstance(item, Job) else item)
+            stimuli.append(terminal_stimulus(item, store) if isinstance(item, Job) else item)
         self._stimuli_out.send_nowait(stimuli)
 
     # The actor's task
@@ -301,8 +313,8 @@ class Supervisor:
         if untaken:
             self._jobs_out.send_nowait(untaken)
         kept = {item.attempt for item in untaken if type(item) is Job}
-        for job in list(self.owed.values()):
-            if not job.ended and not job.in_thread and job.attempt not in kept:
+        for job in list(self._running.values()):
+            if not job.ended and job.attempt not in kept:
                 crash = ActorCrashed(f"the actor that ran {job.key!r} has crashed: {error!r}")
                 crash.__cause__ = error
                 job.fail(crash, None)

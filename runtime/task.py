@@ -28,7 +28,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from trouper.wire.records import record
+from trouper.wire.mutable import mutable
 from trouper.wire.vocabulary import Entry, Key, Peer, Priority
 
 
@@ -70,7 +70,7 @@ NOWHERE, WAITING, READY = Place.NOWHERE, Place.WAITING, Place.READY
 WANTED, MISSING = Place.WANTED, Place.MISSING
 
 
-@record
+@mutable
 class Executing(msgspec.Struct, eq=False, gc=False):
     """The activity of an attempt that computes the task."""
 
@@ -87,7 +87,7 @@ class Executing(msgspec.Struct, eq=False, gc=False):
     """Its cancellation has been asked for."""
 
 
-@record
+@mutable
 class Fetching(msgspec.Struct, eq=False, gc=False):
     """The activity of an attempt that fetches the task's value. Owned by the task's flight."""
 
@@ -101,7 +101,7 @@ class Fetching(msgspec.Struct, eq=False, gc=False):
 Activity: TypeAlias = Executing | Fetching
 
 
-@record
+@mutable
 class Task(msgspec.Struct, eq=False):
     """All that the machine knows of a key. Plain data: no function, no argument, no value."""
 

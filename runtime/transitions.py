@@ -181,24 +181,21 @@ def conclude(
     activity = task.activity
     assert activity is not None
     task.activity = None
-    if task.result is not NOTHING:
-        goal = NONE
-    else:
-        goal = COMPUTE if task.claim is COMPUTE else task.goal
+    goal = NONE if task.result is not NOTHING else task.goal
     verdict = _VERDICTS[outcome][goal]
-    executed = type(activity) is Executing
-    if executed:
-        ledger.give_back(activity)
-        if goal is COMPUTE and activity.spec_id != task.spec_id:
+    executing = activity if isinstance(activity, Executing) else None
+    if executing is not None:
+        ledger.give_back(executing)
+        if goal is COMPUTE and executing.spec_id != task.spec_id:
             verdict = _KEEP_GOAL  # the outcome of something else than is wanted now
     if verdict is _FINISHED or verdict is _ADDED:
         keep(ledger, task, attempt, nbytes, type_name, verdict, out)  # and so it is settled
     else:
         _give_none(ledger, task, outcome, verdict, attempt, out)
         ledger.unsettled.append(task)
-    if executed and activity.inputs:
+    if executing is not None and executing.inputs:
         # After the task itself, which may have begun to need the same inputs again.
-        unpin(ledger, activity)
+        unpin(ledger, executing)
 
 
 def _give_none(

@@ -16,7 +16,8 @@ import trio
 
 from trouper.actors.execute import COROUTINE, THREAD, is_interrupt
 from trouper.actors.job import current_job
-from trouper.actors.spec import ATOMS, Extractor, Spec, is_coroutine_function
+from trouper.actors.spec import ATOMS, Extractor, Spec, kind_of
+from trouper.actors.store import Store
 from trouper.runtime.completion import AsCompleted
 from trouper.runtime.errors import ForeignHandle, WorkerClosed, WorkerFailed
 from trouper.runtime.failure import Failure
@@ -29,12 +30,14 @@ from trouper.runtime.unobserved import Unobserved
 from trouper.wire.instructions import Report, TaskErred, TaskFinished
 from trouper.wire.keys import UserKey, encode_key
 from trouper.wire.stimuli import CancelTask, ComputeTask, FreeKeys, Secede
-from trouper.wire.vocabulary import Key
+from trouper.wire.vocabulary import Key, Peer
 
 T = TypeVar("T")
 
-FAIRNESS = 64
-"""Of so many awaits of tasks that have ended already, one lets other trio tasks have their turn."""
+NO_HOLDERS: dict[Key, tuple[Peer, ...]] = {}
+NO_SIZES: dict[Key, int] = {}
+NO_RESOURCES: dict[str, float] = {}
+"""What most tasks have, or do not have; nobody writes to these."""
 
 
 class Worker:
@@ -47,6 +50,9 @@ class Worker:
         self.name = name
         self.supervisor: Supervisor
         """Set by `open_worker` before anybody else sees the worker."""
+        self.store = Store()
+        self.values = self.store.values
+        """For `TaskHandle`."""
         self.pending = 0
         """Submitted tasks that have not ended."""
         self.unobserved = Unobserved()
@@ -65,7 +71,10 @@ class Worker:
         self._extractor = Extractor[TaskHandle[Any]](TaskHandle, self._key_of_input)
         self._failures: dict[Key, Failure] = {}
         """Of the present batch, for those that follow from them."""
-        self._immediate = 0
+        self.immediate = 0
+        """For `TaskHandle`."""
+        self.drop = self._registry.drop
+        """A handle is gone. Called by finalisers: in any thread, at any moment."""
 
     # Submitting
 
@@ -146,39 +155,33 @@ class Worker:
             registry.flush()
         if not callable(fn):
             raise TypeError(f"a task is a function, and {fn!r} cannot be called")
+        prefix, is_coroutine = kind_of(fn)
         run_id = self._last_run_id + 1
-        prefix = getattr(fn, "__qualname__", None) or type(fn).__qualname__
         if key is None:
             text = f"{prefix}-{run_id}"
             while text in registry.records or text in registry.failed or text.startswith("~"):
                 text = f"task {text}"  # somebody has given this very key
         else:
             text = encode_key(key)
-        known = registry.records.get(text)
-        if known is None and registry.failed:
             known = registry.get(text)
-        if known is not None and not known.cancelled:
-            return TaskHandle(self, known)
+            if known is not None and not known.cancelled:
+                known.handles += 1
+                return TaskHandle(self, known)
         if resources:
             self.config.check_resources(resources)
         if priority != priority:
             raise ValueError("the priority is not a number")
         rank = (-priority, run_id)
-        executor = COROUTINE if is_coroutine_function(fn) else THREAD
         found: list[TaskHandle[Any]] = []
-        extract = self._extractor.extract
-        if args:
-            args = tuple([v if type(v) in ATOMS else extract(v, found) for v in args])
-        if kwargs:
-            kwargs = {name: extract(value, found) for name, value in kwargs.items()}
+        if kwargs or not ATOMS.issuperset(map(type, args)):
+            args, kwargs = self._extractor.extract_all(args, kwargs, found)
         # All is checked; from here on nothing raises.
         self._last_run_id = run_id
         if text in registry.failed:
             self._replace(text, found)
         record = Record(text, run_id)
         handle: TaskHandle[Any] = TaskHandle(self, record)
-        spec = Spec(fn, args, kwargs, context)
-        self.supervisor.store.specs[text, run_id] = spec
+        self.store.specs[run_id] = Spec(fn, args, kwargs, context)
         self._records[text] = record
         self.pending += 1
         local: tuple[Key, ...] = ()
@@ -192,9 +195,11 @@ class Worker:
                 run_id,
                 rank,
                 local,
-                executor=executor,
-                resources=dict(resources) if resources else {},
-                prefix=prefix,
+                NO_HOLDERS,
+                NO_SIZES,
+                COROUTINE if is_coroutine else THREAD,
+                dict(resources) if resources else NO_RESOURCES,
+                prefix,
             )
         )
         return handle
@@ -211,7 +216,7 @@ class Worker:
         if not iterables:
             raise TypeError("map() needs at least one iterable")
         return [
-            self.submit(fn, *args, priority=priority, resources=resources)
+            self.submit_in(copy_context(), fn, args, {}, None, priority, resources)
             for args in zip(*iterables, strict=False)
         ]
 
@@ -288,14 +293,7 @@ class Worker:
             self.give_slot_back()
             await record.wait()
         else:
-            # A full checkpoint costs as much as a small task, so not at every await.
-            self._immediate += 1
-            if self._immediate % FAIRNESS:
-                await trio.lowlevel.checkpoint_if_cancelled()
-            else:
-                await trio.lowlevel.checkpoint()
-        if record.failure is None:
-            return self.supervisor.store.values[record.key, record.attempt]
+            await trio.lowlevel.checkpoint()
         return self.value_of(record)
 
     def value_of(self, record: Record) -> Any:
@@ -303,7 +301,7 @@ class Worker:
         if record.failure is not None:
             self.unobserved.discard(record.failure.origin)
             record.failure.throw()
-        return self.supervisor.store.values[record.key, record.attempt]
+        return self.values[record.key, record.attempt]
 
     @trio.lowlevel.enable_ki_protection
     def give_slot_back(self) -> None:
@@ -354,15 +352,14 @@ class Worker:
             return "memory"
         return "cancelled" if record.cancelled else "error"
 
-    def drop(self, record: Record) -> None:
-        """A handle is gone. Called by finalisers: in any thread, at any moment."""
-        self._registry.drop(record)
-
     def _free(self, keys: tuple[Key, ...]) -> None:
         if not self.supervisor.closed:
             self.supervisor.send(FreeKeys(keys))
 
     # What the supervisor tells
+
+    heeded: frozenset[type[Report]] = frozenset({TaskFinished, TaskErred})
+    """The other reports are of data and slots, which nobody here has asked about."""
 
     def on_report(self, report: Report) -> None:
         """A task has ended."""
@@ -377,7 +374,6 @@ class Worker:
                     self._registry.forget(record)
         elif type(report) is TaskErred:
             self._on_erred(report)
-        # The others are of data and slots, which nobody here has asked about.
 
     def _on_erred(self, report: TaskErred) -> None:
         key = report.key
@@ -390,7 +386,7 @@ class Worker:
             via = self._failures.get(report.via) or (record.cause(report.via) if record else None)
         exception = None
         if report.attempt:
-            exception = cast("BaseException", self.supervisor.store.take(key, report.attempt))
+            exception = cast("BaseException", self.store.take(key, report.attempt))
         failure = self._failures[key] = Failure(key, exception, via)
         if exception is not None:
             self.unobserved.add(failure)
@@ -432,7 +428,7 @@ class Worker:
     def is_idle(self) -> bool:
         """Whether every task has ended, and every attempt too."""
         if self.failure is not None:
-            return not self.supervisor.threads.running()
+            return not self.supervisor.threads.owed
         return not self.pending and self.supervisor.is_idle()
 
     async def wait_idle(self) -> None:

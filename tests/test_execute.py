@@ -12,7 +12,7 @@ import trio.testing
 from gates import AsyncGate
 
 from trouper.actors.execute import ExecuteCommand, execute
-from trouper.actors.job import Job, current_job, terminal_stimulus
+from trouper.actors.job import NO_INPUTS, Job, current_job, terminal_stimulus
 from trouper.actors.spec import Spec
 from trouper.actors.store import Store
 from trouper.wire.instructions import CancelExecute
@@ -55,7 +55,7 @@ async def running() -> AsyncGenerator[Actor]:
 def job(attempt: int, fn: Any, *args: Any) -> Job:
     """An attempt at a coroutine function."""
     spec = Spec(fn, args, {}, copy_context())
-    return Job("k", attempt, "coroutine", spec, {}, None)
+    return Job("k", attempt, spec, NO_INPUTS, None)
 
 
 async def test_success_is_stored_and_said() -> None:

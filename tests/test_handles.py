@@ -11,6 +11,7 @@ import trio.testing
 from gates import AsyncGate, Gate, until, until_empty
 
 from trouper.runtime import TaskHandle, TaskReleased, open_worker
+from trouper.runtime.handle import FAIRNESS
 
 
 def same(value: Any) -> Any:
@@ -269,5 +270,6 @@ async def test_other_tasks_have_their_turn_between_awaits_that_need_not_wait() -
             nursery.cancel_scope.cancel()
         with trio.CancelScope() as scope:
             scope.cancel()
-            await handle
+            for _ in range(FAIRNESS):
+                await handle
         assert scope.cancelled_caught

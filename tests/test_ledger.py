@@ -5,10 +5,9 @@ from model import World
 from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config, Ledger, millionths
 from trouper.runtime.machine import Machine
-from trouper.runtime.task import Executing, Place, Task
+from trouper.runtime.task import Executing
 from trouper.wire.stimuli import (
     AcquireReplicas,
-    ComputeTask,
     FreeKeys,
     GatherBusy,
     Pause,

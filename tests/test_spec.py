@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from trouper.actors.spec import Extractor, Input, Nested, Spec, fill, is_coroutine_function
+from trouper.actors.spec import Extractor, Input, Nested, Spec, fill, kind_of
 
 
 class Handle:
@@ -192,5 +192,12 @@ def wrapper() -> Any:
         ("".join, False),
     ],
 )
-def test_is_coroutine_function(fn: Any, expected: bool) -> None:
-    assert is_coroutine_function(fn) is expected
+def test_coroutine_functions_are_known(fn: Any, expected: bool) -> None:
+    assert kind_of(fn)[1] is expected
+
+
+def test_the_name_of_a_function_is_its_kind() -> None:
+    assert kind_of(coroutine)[0] == "coroutine"
+    assert kind_of(WithCall().method)[0] == "WithCall.method"
+    assert kind_of(WithCall())[0] == "WithCall"
+    assert kind_of(functools.partial(coroutine))[0] == "partial"

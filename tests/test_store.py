@@ -10,7 +10,7 @@ from trouper.actors.store import Store
 
 def test_it_knows_how_much_it_holds() -> None:
     store = Store()
-    store.specs["k", 1] = Spec(int, (), {}, copy_context())
+    store.specs[1] = Spec(int, (), {}, copy_context())
     store.values["k", 1] = "one"
     store.values["k", 2] = "two"
     assert len(store) == 3

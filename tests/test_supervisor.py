@@ -303,7 +303,7 @@ async def test_a_fault_waits_for_what_still_ends(first: str) -> None:
             with trio.CancelScope(shield=True):
                 if first == "thread":
                     gate.let_go()
-                    await until(lambda: not worker.supervisor.threads.running())
+                    await until(lambda: not worker.supervisor.threads.owed)
             ended.append("coroutine")
             raise LookupError
 
@@ -394,7 +394,7 @@ async def test_owed_knows_every_attempt_until_it_is_handled() -> None:
         gate = Gate()
         handle = worker.submit(gate, key="k")
         await gate.entered.wait()
-        (job,) = worker.supervisor.owed.values()
+        (job,) = worker.supervisor.owed
         assert isinstance(job, Job)
         assert job.key == "k"
         assert threading.current_thread().name not in worker_threads()

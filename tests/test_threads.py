@@ -8,10 +8,10 @@ import pytest
 import trio
 from gates import until, worker_threads
 
-from trouper.actors.job import Job, JobState
+from trouper.actors.job import NO_INPUTS, Job
 from trouper.actors.spec import Spec
 from trouper.actors.threads import ThreadPool
-from trouper.wire.stimuli import Secede
+from trouper.wire.stimuli import ExecuteCancelled, ExecuteFailure, ExecuteSuccess, Secede
 
 
 class Pool:
@@ -31,13 +31,13 @@ class Pool:
         """Run a function."""
         self.attempts += 1
         spec = Spec(fn, args, {}, copy_context())
-        job = Job(f"k{self.attempts}", self.attempts, "thread", spec, {}, self)
+        job = Job(f"k{self.attempts}", self.attempts, spec, NO_INPUTS, self, in_thread=True)
         self.threads.submit(job)
         return job
 
     async def end(self) -> None:
         """Wait for all, and close."""
-        await until(lambda: not self.threads.running())
+        await until(lambda: not self.threads.owed)
         self.threads.close()
         assert worker_threads() == []
 
@@ -46,8 +46,9 @@ async def test_jobs_come_back_with_their_outcome() -> None:
     pool = Pool(2)
     good, bad = pool.submit(int, "5"), pool.submit(int, "x")
     await until(lambda: len(pool.delivered) == 2)
-    assert (good.state, good.value) == (JobState.SUCCESS, 5)
-    assert bad.state is JobState.FAILURE
+    assert isinstance(good.outcome, ExecuteSuccess)
+    assert good.value == 5
+    assert isinstance(bad.outcome, ExecuteFailure)
     assert isinstance(bad.value, ValueError)
     assert good.spec is bad.spec is None
     await pool.end()
@@ -76,13 +77,12 @@ async def test_cancelling_asks() -> None:
     first = pool.submit(work)
     second = pool.submit(pytest.fail)
     await until(begun.is_set)
-    assert pool.threads.cancel(second.attempt)
-    assert pool.threads.cancel(first.attempt)
-    assert not pool.threads.cancel(99)
+    assert list(pool.threads.owed) == [first.attempt, second.attempt]
+    first.cancelled = second.cancelled = True
     gate.set()
     await until(lambda: len(pool.delivered) == 2)
-    assert first.state is JobState.SUCCESS  # it had begun, and did not care
-    assert second.state is JobState.CANCELLED
+    assert isinstance(first.outcome, ExecuteSuccess)  # it had begun, and did not care
+    assert isinstance(second.outcome, ExecuteCancelled)
     await pool.end()
 
 
@@ -127,7 +127,7 @@ async def test_closing_while_a_job_runs_does_not_wait() -> None:
     pool = Pool(3)
     gate = threading.Event()
     job = pool.submit(gate.wait, 10)
-    await until(lambda: pool.threads.running())
+    await until(lambda: pool.threads.owed)
     pool.threads.close()
     await until(lambda: len(worker_threads()) == 1)
     assert not job.ended

@@ -1,4 +1,4 @@
-"""Structs whose fields change often."""
+"""Structs whose fields are assigned to all the time."""
 
 from typing import TypeVar
 
@@ -7,7 +7,7 @@ import msgspec
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def record(cls: type[S]) -> type[S]:
+def mutable(cls: type[S]) -> type[S]:
     """Class decorator: assigning to a field costs what it costs in an ordinary object.
 
     With each assignment, a struct looks whether it has become one that the garbage collector has
@@ -16,6 +16,6 @@ def record(cls: type[S]) -> type[S]:
     a field has a value from the start that is not a plain number or text (a member of an Enum,
     say).
     """
-    cls.__setattr__ = object.__setattr__  # type: ignore[method-assign, assignment]
-    cls.__delattr__ = object.__delattr__  # type: ignore[method-assign, assignment]
+    cls.__setattr__ = object.__setattr__  # type: ignore[method-assign]
+    cls.__delattr__ = object.__delattr__  # type: ignore[method-assign]
     return cls
