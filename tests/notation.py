@@ -51,6 +51,7 @@ USUAL: Mapping[str, object] = {
     "run_id": 1,
     "spec_id": 1,
     "executor": "thread",
+    "inputs": (),
     "type_name": "int",
     "compute_duration_s": None,
 }
