@@ -60,6 +60,7 @@ USUAL: Mapping[str, object] = {
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _PLAIN = re.compile(r'[^\s",:@#+=]+')
 _ADDRESS = re.compile(r'[^\s",@#+=]+')
+_NAMED = re.compile(r'([^\s",:@#+=]+)=(.*)')
 _TOKEN = re.compile(rf'(?:{_QUOTED}|[^\s"])+')
 
 
@@ -126,7 +127,7 @@ def _write_item(value: object) -> str:
     match value:
         case (str() as key, int() as attempt):
             return f"{write_value(key)}#{attempt}"
-        case (str() as name, amount):
+        case (str() as name, float() as amount):
             return f"{write_value(name)}:{write_value(amount)}"
         case _:
             return write_value(value)
@@ -163,10 +164,10 @@ def _values(word: type[msgspec.Struct], tokens: list[str]) -> dict[str, object]:
     bare = [field for field in fields(word) if _is_bare(field)]
     named = {_label(field): field for field in fields(word) if not _is_bare(field)}
     for token in tokens:
-        label, is_named, text = token.partition("=")
         if token.startswith("#"):
             values["attempt"] = token[1:]
-        elif is_named and not token.startswith('"'):
+        elif is_named := _NAMED.fullmatch(token):
+            label, text = is_named.groups()
             if label not in named:
                 raise NotationError(f"there is no field {label!r}{_hint(label, named)}")
             values[named[label].name] = read_value(text, named[label].type)

@@ -97,12 +97,15 @@ class Scenario:
         self.config = self._config()
 
     def _config(self) -> Config:
-        settings: dict[type[msgspec.Struct], Any] = {Config: Config(), Limits: Limits()}
+        config, limits = Config(), Limits()
         for line in self.opening:
             if not _is_remark(line):
-                setting = self._read(line, line.text, SETTINGS)
-                settings[type(setting)] = setting
-        return msgspec.structs.replace(settings[Config], limits=settings[Limits])
+                setting: Config | Limits = self._read(line, line.text, SETTINGS)
+                if isinstance(setting, Config):
+                    config = setting
+                else:
+                    limits = setting
+        return msgspec.structs.replace(config, limits=limits)
 
     def _read(self, line: Line, text: str, words: Words) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Words as lines of text: every one can be written and read, and a wrong line says what is wrong."""
+"""Words as lines of text: each is read as it was written, and a wrong line says what is wrong."""
 
 import math
 
@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import fields
-from notation import INSTRUCTIONS, STIMULI, NotationError, read, write
+from notation import INSTRUCTIONS, STIMULI, NotationError, Words, read, write
 
 from trouper.runtime.ledger import Config, Limits
 from trouper.wire.instructions import Execute, Gather, StealResponse, TaskErred
 from trouper.wire.stimuli import AcquireReplicas, ComputeTask, ExecuteSuccess, GatherSuccess
 
-KINDS = {**STIMULI, **INSTRUCTIONS, "config": Config, "limits": Limits}
+KINDS: Words = {**STIMULI, **INSTRUCTIONS, "config": Config, "limits": Limits}
 
 
 @st.composite
 def structs(draw: st.DrawFn) -> msgspec.Struct:
-    """Any word or configuration, with anything in its fields. (Limits have a line of their own.)"""
+    """Any word or configuration, with anything in its fields; limits have a line of their own."""
     kind = draw(st.sampled_from(list(KINDS.values())))
     values = {
         field.name: draw(st.from_type(field.type))
