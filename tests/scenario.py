@@ -40,8 +40,10 @@ from notation import INSTRUCTIONS, STIMULI, NotationError, Words, read, write, w
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Config, Limits
+from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Instruction
 from trouper.wire.stimuli import Stimulus
+from trouper.wire.vocabulary import Key
 
 FOLDER: Final = Path(__file__).parent / "scenarios"
 
@@ -148,9 +150,9 @@ class Scenario:
         """What comes of each stimulus, as lines; at the end nothing may be left behind."""
         world = World(self.config)
         for step in self.steps:
-            before = phases(world)
+            before = phases(world.machine)
             answer = answer_of(world, step.stimulus)
-            after = phases(world)
+            after = phases(world.machine)
             for key in sorted(before.keys() | after.keys()):
                 phase = after.get(key, "released")
                 if phase != before.get(key, "released"):
@@ -180,9 +182,9 @@ def answer_of(world: World, stimulus: Stimulus) -> list[str]:
     raise AssertionError(f"refused once, and then taken: {stimulus}")
 
 
-def phases(world: World) -> dict[str, str]:
-    """The phase of every task."""
-    return {key: task.phase for key, task in world.machine.ledger.tasks.items()}
+def phases(machine: Machine) -> dict[Key, str]:
+    """The phase of every task that a machine knows."""
+    return {key: task.phase for key, task in machine.ledger.tasks.items()}
 
 
 def _is_remark(line: Line) -> bool:
