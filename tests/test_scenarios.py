@@ -1,4 +1,7 @@
-"""The stories in `tests/scenarios` come true; one that does not says where it goes wrong."""
+"""The stories in `tests/scenarios` come true; one that does not says where it goes wrong.
+
+``python tests/scenario.py`` writes into them what comes true now: see `scenario`.
+"""
 
 import re
 from pathlib import Path
