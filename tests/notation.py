@@ -68,17 +68,12 @@ class NotationError(ValueError):
     """A line that says nothing: what is wrong with it."""
 
 
-def name_of(struct: msgspec.Struct) -> str:
-    """What a word is called."""
-    return kebab_case(type(struct).__name__)
-
-
 # Writing
 
 
 def write(struct: msgspec.Struct) -> str:
     """A word as a line."""
-    parts = [name_of(struct)]
+    parts = [kebab_case(type(struct).__name__)]
     for field in fields(type(struct)):
         value = getattr(struct, field.name)
         if field.name == "attempt":
@@ -155,28 +150,29 @@ def read(text: str, words: Words) -> Any:
 
 
 def _values(word: type[msgspec.Struct], tokens: list[str]) -> dict[str, object]:
-    """The fields of a word, still as text, from what follows its name."""
-    values: dict[str, object] = {
-        field.name: USUAL[field.name]
-        for field in fields(word)
-        if field.required and field.name in USUAL
-    }
+    """The fields of a word, their scalars still as text, from what follows its name."""
+    usual = {field.name: USUAL[field.name] for field in fields(word) if _is_usual(field)}
     bare = [field for field in fields(word) if _is_bare(field)]
     named = {_label(field): field for field in fields(word) if not _is_bare(field)}
+    said: dict[str, object] = {}
+    value: object
     for token in tokens:
         if token.startswith("#"):
-            values["attempt"] = token[1:]
+            name, value = "attempt", token[1:]
         elif is_named := _NAMED.fullmatch(token):
             label, text = is_named.groups()
             if label not in named:
                 raise NotationError(f"there is no field {label!r}{_hint(label, named)}")
-            values[named[label].name] = read_value(text, named[label].type)
+            name, value = named[label].name, read_value(text, named[label].type)
         elif bare:
             field = bare.pop(0)
-            values[field.name] = read_value(token, field.type)
+            name, value = field.name, read_value(token, field.type)
         else:
             raise NotationError(f"{token!r} is one too many; other fields are written name=value")
-    return values
+        if name in said:
+            raise NotationError(f"{token!r} says again what has been said")
+        said[name] = value
+    return usual | said
 
 
 def read_value(text: str, hint: Any) -> object:
@@ -232,10 +228,14 @@ def _is_bare(field: FieldInfo) -> bool:
     return field.required and field.name in BARE
 
 
+def _is_usual(field: FieldInfo) -> bool:
+    return field.required and field.name in USUAL
+
+
 def _default(field: FieldInfo) -> object:
     if field.default_factory is not msgspec.NODEFAULT:
         return field.default_factory()
-    return USUAL.get(field.name, msgspec.NODEFAULT) if field.required else field.default
+    return USUAL[field.name] if _is_usual(field) else field.default
 
 
 def _label(field: FieldInfo) -> str:

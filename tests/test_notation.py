@@ -80,6 +80,8 @@ WRONG = [
     ("", "there is no ''"),
     ("compute-task", "compute-task: Object missing required field `key`"),
     ("compute-task y z", "'z' is one too many; other fields are written name=value"),
+    ("compute-task y spec-id=2 spec-id=3", "'spec-id=3' says again what has been said"),
+    ("execute-success y #1 nbytes=8 #2", "'#2' says again what has been said"),
     ("compute-task y colour=red", "there is no field 'colour'"),
     ("compute-task y spec_id=2", "there is no field 'spec_id'; is 'spec-id' meant?"),
     ("compute-task y spec-id=two", "compute-task: Expected `int`, got `str` - at `$.spec_id`"),
