@@ -219,7 +219,7 @@ class World:
 
     def _count(self, stimulus: Stimulus) -> None:
         kind = type(stimulus).__name__
-        keys = _keys_of(stimulus, self.owed)
+        keys = keys_of(stimulus, self.owed)
         for key in keys:
             known = key in self.machine.ledger.tasks
             self.visited[self.machine.phase(key) if known else "unknown", kind] += 1
@@ -280,7 +280,7 @@ def kind_answer(owed: Owed) -> Stimulus:
             return st.FindMissing(owed.attempt)
 
 
-def _keys_of(stimulus: Stimulus, owed: dict[int, Owed]) -> set[Key]:
+def keys_of(stimulus: Stimulus, owed: dict[int, Owed]) -> set[Key]:
     """The tasks that a stimulus is about."""
     keys: set[Key] = set()
     match stimulus:
