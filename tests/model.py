@@ -197,6 +197,10 @@ class World:
 
     def _verify(self) -> None:
         check(self.machine)
+        self.verify_books()
+
+    def verify_books(self) -> None:
+        """Specs, entries, what is believed and what is owed are what the machine knows of."""
         ledger = self.machine.ledger
         tasks = ledger.tasks.values()
         assert self.specs == {(task.key, task.spec_id) for task in tasks if task.spec_id}
