@@ -258,14 +258,14 @@ def main() -> None:
         parser.error(f"no such world: {', '.join(sorted(unknown))}")
     total = Figures(0, 0, 0, 0, 0.0)
     for name in arguments.worlds or WORLDS:
-        figures = walk(name, arguments.jobs)
+        try:
+            figures = walk(name, arguments.jobs)
+        except Violation as violation:
+            parser.exit(1, f"\n{violation}\n")
         print(f"{name:10} {figures}\n{'':10} {describe(WORLDS[name])}", flush=True)
         total = total.and_those(figures)
     print(f"{'in all':10} {total}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Violation as violation:
-        sys.exit(f"\n{violation}")
+    main()

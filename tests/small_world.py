@@ -10,7 +10,7 @@ from itertools import chain, combinations
 
 from bounds import A, Bounds, Holders, X, Y
 from canonical import PAST_RUN, STALE_ATTEMPT, State, canonical, mentioned
-from model import Owed, World
+from model import Books, Owed
 
 from trouper.runtime.invariants import check
 from trouper.runtime.machine import Machine
@@ -26,37 +26,18 @@ THIS_RUN = PAST_RUN + 1
 """The run_id of the request that is being sent."""
 
 
-class Small(World):
-    """A world that begins in any state; it checks each stimulus, and has no twin."""
+class Small(Books):
+    """A world that begins in any state."""
 
     def __init__(self, state: State) -> None:
-        # Not World's own beginning, which is an empty machine.
-        self.machine = Machine.__new__(Machine)  # a new one would convert a configuration
-        self.machine.ledger = restore(state.snapshot)
-        tasks = self.machine.ledger.tasks.values()
-        self.owed = {instruction.attempt: instruction for instruction in state.owed}
-        self.specs = {(task.key, task.spec_id) for task in tasks if task.spec_id}
-        self.entries = {(task.key, task.entry) for task in tasks if task.entry}
-        self.believed = {
-            task.key for task in tasks if task.result is Result.IN_MEMORY and task.hold
-        }
-        self.sought = []
+        machine = Machine.__new__(Machine)  # a new one would convert a configuration
+        machine.ledger = restore(state.snapshot)
+        super().__init__(machine, state.owed)
 
     @property
     def state(self) -> State:
         """Where it is now."""
         return canonical(self.machine.snapshot(), self.owed.values())
-
-    def tell(self, stimulus: Stimulus) -> list[Instruction]:
-        """Hand a stimulus over, and obey."""
-        self._prepare(stimulus)
-        self.sought = []
-        out = self.machine.handle(stimulus)
-        for instruction in out:
-            self._obey(instruction, stimulus)
-        if isinstance(stimulus, st.UpdateData):
-            self.believed.update(stimulus.data)
-        return out
 
     def verify(self, stimulus: Stimulus) -> None:
         """Hand a stimulus over, and verify what a look at the state alone would not show.

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import cast, get_args
 
 import exhaust
@@ -93,18 +94,20 @@ def test_what_the_next_request_overwrites_is_left_out() -> None:
     assert state_after(*freed, needed) == state_after(needed)
 
 
-def test_a_name_is_a_state_that_can_be_gone_on_from() -> None:
-    """From its canonical name, a world says what it says from its own numbers."""
-    own = empty(WORLDS["inputs"])
-    for choice in (1, 0, 3, 2, 5, 7, 4, 6, 8):
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_name_is_a_state_that_can_be_gone_on_from(name: str) -> None:
+    """A machine that counts on does what one does that is built anew from each state's name."""
+    rng = Random(name)
+    own = empty(WORLDS[name])
+    for _ in range(60):
         renamed = Small(own.state)
         assert renamed.state == own.state
-        stimuli = list(options(WORLDS["inputs"], own))
-        renamed_stimuli = list(options(WORLDS["inputs"], renamed))
-        assert len(stimuli) == len(renamed_stimuli)
-        index = choice % len(stimuli)
-        own.tell(stimuli[index])
-        renamed.tell(renamed_stimuli[index])
+        own_options = list(options(WORLDS[name], own))
+        renamed_options = list(options(WORLDS[name], renamed))
+        assert [type(way) for way in own_options] == [type(way) for way in renamed_options]
+        choice = rng.randrange(len(own_options))
+        said = [type(instruction) for instruction in own.tell(own_options[choice])]
+        assert [type(word) for word in renamed.tell(renamed_options[choice])] == said
         assert renamed.state == own.state
 
 
@@ -196,16 +199,43 @@ def test_a_walk_goes_where_a_story_goes() -> None:
     assert digest_of(state_after(y, st.Pause())) not in walk.numbers
 
 
-def test_command_line_says_what_it_visited() -> None:
-    said = subprocess.run(
-        [sys.executable, str(Path(exhaust.__file__)), "first", "--jobs", "2"],
+def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(Path(exhaust.__file__)), *arguments],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    assert re.search(r"first +[\d,]+ states, [\d,]+ transitions, \d+ deep", said.stdout)
-    assert "computed=('x',)" in said.stdout
-    assert "new" in said.stderr
+
+
+def test_command_line_says_what_it_visited() -> None:
+    done = command_line("first", "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    figures = re.findall(r"[\d,]+ states, [\d,]+ transitions, \d+ deep, [\d,]+ ends", done.stdout)
+    assert len(figures) == 2, "of the world, and in all"
+    assert figures[0] == figures[1]
+    assert "computed=('x',)" in done.stdout, "its bounds"
+    assert "of them new" in done.stderr, "how far it is"
+
+
+def test_command_line_refuses_a_world_that_is_not() -> None:
+    done = command_line("second")
+    assert done.returncode == 2
+    assert "no such world: second" in done.stderr
+
+
+def test_command_line_ends_with_the_way_to_a_violation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def violated(name: str, jobs: int) -> Figures:
+        raise Violation(f"something is wrong in {name}")
+
+    monkeypatch.setattr(exhaust, "walk", violated)
+    monkeypatch.setattr(sys, "argv", ["exhaust.py", "first"])
+    with pytest.raises(SystemExit) as ended:
+        exhaust.main()
+    assert ended.value.code == 1
+    assert "something is wrong in first" in capsys.readouterr().err
 
 
 # Machines that are broken on purpose
