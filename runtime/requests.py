@@ -65,6 +65,7 @@ def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]
         task = ledger.tasks[key] = Task(key, age)
     elif answer(Request.COMPUTE, task) is Do.FINISHED:
         task.hold = True
+        task.run_id = ev.run_id
         out.append(DropSpec(ev.key, ev.spec_id))
         out.append(TaskFinished(ev.key, ev.run_id, task.entry, task.nbytes, task.type_name))
         return

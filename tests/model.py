@@ -14,13 +14,14 @@ stimulus to the machine and then verifies, after every single one:
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
-from trouper.runtime.task import Executing, Result
+from trouper.runtime.task import IN_MEMORY, Executing, Result
 from trouper.wire import instructions as ins
 from trouper.wire import stimuli as st
 from trouper.wire.instructions import Instruction
@@ -46,60 +47,33 @@ TERMINAL: dict[type[Stimulus], type[Owed]] = {
 RENEW_TWIN_EVERY = 8
 
 
-class World:
-    """A machine and everything around it; see the module's text."""
+class Books:
+    """What is kept beside a machine: all that was given to it, owed by it, and told by it."""
 
-    def __init__(self, config: Config, *, tangled: bool = False) -> None:
-        self.tangled = tangled
-        """Inputs may form cycles across the worker's border, which no graph of a scheduler does.
-
-        Only what is all local is refused as a cycle; such a task may wait until it is freed.
-        """
-        self.machine = Machine(config)
-        self.twin = Machine.from_snapshot(self.machine.snapshot())
-        self.steps = 0
-        self.owed: dict[int, Owed] = {}
-        self.specs: set[tuple[Key, int]] = set()
-        self.entries: set[Entry] = set()
-        self.believed: set[Key] = set()
+    def __init__(self, machine: Machine, owed: Iterable[Owed] = ()) -> None:
+        tasks = machine.ledger.tasks.values()
+        self.machine = machine
+        self.owed: dict[int, Owed] = {instruction.attempt: instruction for instruction in owed}
+        self.specs: set[tuple[Key, int]] = {
+            (task.key, task.spec_id) for task in tasks if task.spec_id
+        }
+        self.entries: set[Entry] = {(task.key, task.entry) for task in tasks if task.entry}
+        self.believed: set[Key] = {
+            task.key for task in tasks if task.result is IN_MEMORY and task.hold
+        }
         """What the scheduler believes to be in memory here."""
         self.sought: list[Key] = []
         """Whose holders the machine has asked for in its last instructions."""
-        self.last_put = 0
-        self.refused = 0
-        self.visited: Counter[tuple[str, str]] = Counter()
-        """How often each kind of stimulus met a task in each phase."""
 
-    # Sending
-
-    def send(self, stimulus: Stimulus) -> list[Instruction]:
-        """Hand a stimulus over, obey what comes of it, and verify everything."""
-        self.steps += 1
-        self._count(stimulus)
-        before = self.machine.snapshot()
-        saved = (dict(self.owed), set(self.specs), set(self.entries), set(self.believed))
+    def tell(self, stimulus: Stimulus) -> list[Instruction]:
+        """Hand a stimulus over, and obey what comes of it."""
         self._prepare(stimulus)
-        try:
-            out = self.machine.handle(stimulus)
-        except StimulusError:
-            assert self.machine.snapshot() == before, f"refused, and changed: {stimulus}"
-            self.owed, self.specs, self.entries, self.believed = saved
-            self.refused += 1
-            return []
+        out = self.machine.handle(stimulus)
         self.sought = []
         for instruction in out:
             self._obey(instruction, stimulus)
         if isinstance(stimulus, st.UpdateData):
             self.believed.update(stimulus.data)
-        self._verify()
-        self._compare_twin(stimulus, out)
-        return out
-
-    def play(self, *stimuli: Stimulus) -> list[Instruction]:
-        """Send these one after the other; what the last of them leads to."""
-        out: list[Instruction] = []
-        for stimulus in stimuli:
-            out = self.send(stimulus)
         return out
 
     def _prepare(self, stimulus: Stimulus) -> None:
@@ -193,10 +167,8 @@ class World:
         for owed in self.owed.values():
             assert not isinstance(owed, ins.Execute) or entry not in owed.inputs, entry
 
-    # Verifying
-
-    def _verify(self) -> None:
-        check(self.machine)
+    def verify_books(self) -> None:
+        """Specs, entries, what is believed and what is owed are what the machine knows of."""
         ledger = self.machine.ledger
         tasks = ledger.tasks.values()
         assert self.specs == {(task.key, task.spec_id) for task in tasks if task.spec_id}
@@ -208,6 +180,56 @@ class World:
         awaited |= {peer.busy_attempt for peer in ledger.peers.values()}
         awaited.add(ledger.missing_attempt)
         assert self.owed.keys() == awaited - {0}
+
+
+class World(Books):
+    """A machine and everything around it; see the module's text."""
+
+    def __init__(self, config: Config, *, tangled: bool = False) -> None:
+        self.tangled = tangled
+        """Inputs may form cycles across the worker's border, which no graph of a scheduler does.
+
+        Only what is all local is refused as a cycle; such a task may wait until it is freed.
+        """
+        super().__init__(Machine(config))
+        self.twin = Machine.from_snapshot(self.machine.snapshot())
+        self.steps = 0
+        self.last_put = 0
+        self.refused = 0
+        self.visited: Counter[tuple[str, str]] = Counter()
+        """How often each kind of stimulus met a task in each phase."""
+
+    # Sending
+
+    def send(self, stimulus: Stimulus) -> list[Instruction]:
+        """Hand a stimulus over, obey what comes of it, and verify everything."""
+        self.steps += 1
+        self._count(stimulus)
+        before = self.machine.snapshot()
+        saved = (dict(self.owed), set(self.specs), set(self.entries), set(self.believed))
+        try:
+            out = self.tell(stimulus)
+        except StimulusError:
+            assert self.machine.snapshot() == before, f"refused, and changed: {stimulus}"
+            self.owed, self.specs, self.entries, self.believed = saved
+            self.refused += 1
+            return []
+        self._verify()
+        self._compare_twin(stimulus, out)
+        return out
+
+    def play(self, *stimuli: Stimulus) -> list[Instruction]:
+        """Send these one after the other; what the last of them leads to."""
+        out: list[Instruction] = []
+        for stimulus in stimuli:
+            out = self.send(stimulus)
+        return out
+
+    # Verifying
+
+    def _verify(self) -> None:
+        check(self.machine)
+        self.verify_books()
 
     def _compare_twin(self, stimulus: Stimulus, out: list[Instruction]) -> None:
         assert self.twin.handle(stimulus) == out, f"restored, it answers otherwise: {stimulus}"

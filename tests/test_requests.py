@@ -80,6 +80,12 @@ def test_value_in_memory_is_answered_again() -> None:
     assert world.send(AcquireReplicas({"a": (P,)})) == [AddKeys(("a",))]
 
 
+def test_what_is_said_later_of_an_answered_request_carries_its_run_id() -> None:
+    world = new()
+    world.play(ComputeTask("a", 1, 1), ExecuteSuccess("a", 1, *INT), ComputeTask("a", 2, 1))
+    assert TaskErred("a", 2, 0, cancelled=True) in world.send(CancelTask("a"))
+
+
 def test_same_spec_takes_over_the_run_id() -> None:
     world = new()
     world.send(ComputeTask("x", 1, 1))
