@@ -20,8 +20,7 @@ Distributed iterates sets of objects that are hashed by identity, and of keys wh
 with every process. Here tasks are hashed by the order in which they were made and keys by the
 order in which they were first named, so the same story gives the same answers everywhere.
 
-Unless it is asked to be `raw`, the reference is mended where it differs from us on purpose and
-in each run; `differences.md` has an entry for each, by the name that is given here.
+`mended.MendedReference` is the one that the random stories are compared with.
 """
 
 # What is said to distributed's own classes cannot be checked: it knows its types only partly.
@@ -41,7 +40,6 @@ from trouper.wire.vocabulary import Key, Peer
 
 # By name, as values of any type: what distributed says of its own types does not fit together.
 wsm: Any = importlib.import_module("distributed.worker_state_machine")
-HeapSet: Any = importlib.import_module("distributed.collections").HeapSet
 Serialize: Any = importlib.import_module("distributed.protocol").Serialize
 sizeof: Any = importlib.import_module("dask.sizeof").sizeof
 
@@ -91,36 +89,22 @@ class RankedTask(wsm.TaskState):
         return self.rank
 
 
-class FairHeap(HeapSet):
-    """Orders by the priorities that tasks have now; of equal ones the oldest task goes first.
-
-    The original keeps the priority with which a task first came, also if it left and came again
-    with another (*stale priorities*); and of equal ones the first to come goes first.
-    """
-
-    def peek(self) -> Any:
-        """The best task."""
-        if not self._data:
-            raise KeyError("peek into empty set")
-        return min(self._data, key=operator.attrgetter("priority", "rank"))
-
-    def pop(self) -> Any:
-        """Take the best task out."""
-        task = self.peek()
-        self.discard(task)
-        return task
-
-    def add(self, value: Any) -> None:
-        """Add a task."""
-        self._data.add(value)
-
-
 class OneDraw:
     """A source of chance that always draws the same: ties between peers fall by address."""
 
     def random(self) -> float:
         """Nothing is left to chance."""
         return 0.0
+
+
+class NoStatistics:
+    """In place of its count of tasks by prefix and state: it decides nothing, and it costs."""
+
+    def new_task(self, task: Any) -> None:
+        """A task has been made."""
+
+    def transitions(self, initial: Any) -> None:
+        """Tasks have moved."""
 
 
 class State(wsm.WorkerState):
@@ -133,52 +117,11 @@ class State(wsm.WorkerState):
         """Let a task be known before distributed would make it itself."""
         if key not in self.tasks:
             self.last_rank += 1
-            self.tasks[key] = task = RankedTask(key, self.last_rank)
-            self.task_counter.new_task(task)
+            self.tasks[key] = RankedTask(key, self.last_rank)
 
     def _ensure_task_exists(self, key: Any, **kwargs: Any) -> Any:
         self.make_task(key)
         return super()._ensure_task_exists(key, **kwargs)
-
-
-class MendedState(State):
-    """`WorkerState` with the choices that are ours on purpose.
-
-    - *late choice*: a freed slot goes to the best of all tasks that are ready when the stimulus
-      has been dealt with, not to the best of those that were ready when it came.
-    - *resources passed by*: a task that finds its resources taken holds up only those that take
-      the same ones.
-    """
-
-    __slots__ = ("settled",)
-    settled: bool
-
-    def _ensure_computing(self) -> Any:
-        return super()._ensure_computing() if self.settled else ({}, [])
-
-    def _ensure_communicating(self, *, stimulus_id: str) -> Any:
-        # Called once at the end of every stimulus, when all other transitions have been made.
-        self.settled = True
-        recs, instructions = super()._ensure_computing()
-        self.settled = False
-        for task, finish in recs.items():
-            _, executes = self._transition(task, finish, stimulus_id=stimulus_id)
-            instructions += executes
-        gathers, more = super()._ensure_communicating(stimulus_id=stimulus_id)
-        return gathers, instructions + more
-
-    def _next_ready_task(self) -> Any:
-        ready = self.ready.peek() if self.ready else None
-        reserved: set[str] = set()
-        for task in sorted(self.constrained, key=operator.attrgetter("priority")):
-            if ready is not None and ready.priority <= task.priority:
-                break
-            wanted = task.resource_restrictions
-            if reserved.isdisjoint(wanted) and self._resource_restrictions_satisfied(task):
-                self.constrained.discard(task)
-                return task
-            reserved.update(wanted)
-        return self.ready.pop() if self.ready else None
 
 
 class Transitions:
@@ -198,13 +141,12 @@ class Reference:
     Args:
         config: The same that our machine gets; there may be just the executor ``thread``.
         validate: Let distributed verify itself after every stimulus.
-        raw: Leave its choices as they are, see `MendedState` and `FairHeap`; and let an attempt
-            be reported with the run_id with which it began, as its worker does.
     """
 
-    def __init__(self, config: Config, *, validate: bool = True, raw: bool = False) -> None:
+    state_type: type[State] = State
+
+    def __init__(self, config: Config, *, validate: bool = True) -> None:
         assert list(config.slots) == ["thread"], "distributed counts one kind of slot"
-        self.raw = raw
         self.transitions = Transitions()
         self.state = self._new_state(config, validate)
         self.names: dict[Key, Name] = {}
@@ -217,7 +159,7 @@ class Reference:
 
     def _new_state(self, config: Config, validate: bool) -> State:
         limits = config.limits
-        state = (State if self.raw else MendedState)(
+        state: State = self.state_type(
             nthreads=config.slots["thread"],
             address=config.address or NO_ADDRESS,
             resources=config.resources,
@@ -231,12 +173,7 @@ class Reference:
         state.last_rank = 0
         state.transfer_incoming_bytes_throttle_threshold = limits.incoming_throttle_nbytes
         state.rng = OneDraw()
-        if isinstance(state, MendedState):
-            state.settled = False
-            by_priority = operator.attrgetter("priority")
-            state.ready = FairHeap(key=by_priority)
-            state.constrained = FairHeap(key=by_priority)
-            state.data_needed.default_factory = lambda: FairHeap(key=by_priority)
+        state.task_counter = NoStatistics()
         return state
 
     # What can be asked
@@ -305,9 +242,9 @@ class Reference:
             case st.CancelCompute():
                 return wsm.CancelComputeEvent(self.stimulus_id, self.name(stimulus.key))
             case st.AcquireReplicas():
-                who_has = self._named(stimulus.who_has)
-                nbytes = {key: stimulus.nbytes.get(key, 0) for key in who_has}
-                return wsm.AcquireReplicasEvent(self.stimulus_id, who_has, nbytes)
+                return wsm.AcquireReplicasEvent(
+                    self.stimulus_id, self._named(stimulus.who_has), self._sizes(stimulus)
+                )
             case st.RemoveReplicas():
                 return wsm.RemoveReplicasEvent(self.stimulus_id, self._names(stimulus.keys))
             case st.StealRequest():
@@ -340,7 +277,7 @@ class Reference:
             key=key,
             run_id=stimulus.run_id,
             who_has=self._named(stimulus.who_has),
-            nbytes={self.name(dep): stimulus.nbytes.get(dep, 0) for dep in stimulus.who_has},
+            nbytes=self._sizes(stimulus),
             priority=stimulus.priority,
             run_spec=stimulus.spec_id,
             resource_restrictions=dict(stimulus.resources),
@@ -392,11 +329,7 @@ class Reference:
                 raise AssertionError(stimulus)
 
     def _end_run(self, key: Key) -> dict[str, Any]:
-        name = self.name(key)
-        run_id = self.run_ids.pop(key)
-        if not self.raw:  # *run_id of the newest request*
-            run_id = self.state.tasks[name].run_id
-        return {"key": name, "run_id": run_id}
+        return {"key": self.name(key), "run_id": self.run_ids.pop(key)}
 
     def _landed(self, peer: Peer) -> dict[str, Any]:
         total_nbytes = self.flights.pop(peer)
@@ -407,6 +340,9 @@ class Reference:
 
     def _named(self, who_has: Mapping[Key, tuple[Peer, ...]]) -> dict[Name, tuple[Peer, ...]]:
         return {self.name(key): peers for key, peers in who_has.items()}
+
+    def _sizes(self, stimulus: st.ComputeTask | st.AcquireReplicas) -> dict[Name, int]:
+        return {self.name(key): stimulus.nbytes.get(key, 0) for key in stimulus.who_has}
 
     def _values(self, data: Mapping[Key, tuple[int, str]]) -> dict[Name, Value]:
         return {self.name(key): Value(*size_and_type) for key, size_and_type in data.items()}

@@ -1,0 +1,343 @@
+"""The reference, mended where it differs from us on purpose.
+
+Each difference has a name, an entry in `differences.md` under that name, and a test that shows
+both behaviours on the reference as it is. Here each is mended as narrowly as can be, and counted
+whenever it has made a difference, so that all the rest can be required to be equal.
+"""
+
+import operator
+from collections import Counter
+from typing import Any
+
+from reference import Reference, State, wsm
+
+from trouper.runtime.ledger import Config
+from trouper.wire import instructions as ins
+from trouper.wire import stimuli as st
+from trouper.wire.instructions import Instruction
+from trouper.wire.stimuli import Stimulus
+from trouper.wire.vocabulary import Key, Peer
+
+# What is said to distributed's own classes cannot be checked: it knows its types only partly.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+BY_PRIORITY = operator.attrgetter("priority")
+QUEUED = ("waiting", "ready", "constrained")
+BEGUN = ("executing", "long-running")
+SOUGHT = ("fetch", "flight", "missing")
+
+
+class FairHeap(wsm.HeapSet):
+    """*stale priorities*: orders by the priorities that tasks have now, and then by age.
+
+    The original keeps the priority with which a task first came, also if it left and came again
+    with another; and of equal ones the first to come goes first.
+    """
+
+    def peek(self) -> Any:
+        """The best task."""
+        return min(self._data, key=operator.attrgetter("priority", "rank"))
+
+    def pop(self) -> Any:
+        """Take the best task out."""
+        task = self.peek()
+        self.discard(task)
+        return task
+
+    def add(self, value: Any) -> None:
+        """Add a task."""
+        self._data.add(value)
+
+
+class MendedState(State):
+    """`WorkerState` with choices that are made once, and with claims."""
+
+    __slots__ = ("choosing", "claims", "mended")
+    choosing: bool
+    claims: set[Key]
+    """Copies that were asked for and have neither come nor been freed."""
+    mended: Counter[str]
+
+    def choose(self, stimulus_id: str) -> Any:
+        """*late choice*: start what can start, when the stimulus has been dealt with."""
+        self.choosing = True
+        recs, _ = super()._ensure_computing()
+        instructions = self._transitions(recs, stimulus_id=stimulus_id)
+        self.choosing = False
+        return instructions
+
+    def _ensure_computing(self) -> Any:
+        return {}, []
+
+    def _ensure_communicating(self, *, stimulus_id: str) -> Any:
+        return super()._ensure_communicating(stimulus_id=stimulus_id) if self.choosing else ({}, [])
+
+    def _next_ready_task(self) -> Any:
+        """*resources passed by*: who finds its resources taken holds up only those that share."""
+        ready = self.ready.peek() if self.ready else None
+        reserved: set[str] = set()
+        for task in sorted(self.constrained, key=BY_PRIORITY):
+            if ready is not None and ready.priority <= task.priority:
+                break
+            wanted = task.resource_restrictions
+            if reserved.isdisjoint(wanted) and self._resource_restrictions_satisfied(task):
+                self.constrained.discard(task)
+                if reserved:
+                    self.mended["resources passed by"] += 1
+                return task
+            reserved.update(wanted)
+        return self.ready.pop() if self.ready else None
+
+    def _transition(self, ts: Any, finish: Any, *args: Any, stimulus_id: str) -> Any:
+        recs, instructions = super()._transition(ts, finish, *args, stimulus_id=stimulus_id)
+        for task in list(recs):
+            name = None if task is ts else self._reason_against(task, recs[task])
+            if name is not None:
+                self.mended[name] += 1
+                del recs[task]
+        return recs, instructions
+
+    def _reason_against(self, task: Any, finish: Any) -> str | None:
+        """Why what follows for an input from a transition of its dependent is not done."""
+        if finish == "released" and task.key in self.claims:
+            return "copies outlive needs"
+        if finish == "released" and task.state == "error":
+            return "failures stay known"
+        computed = task.state in (*QUEUED, *BEGUN) or task.next == "waiting"
+        if finish == "fetch" and computed:
+            return "compute claims outlive news"
+        return None
+
+
+class MendedReference(Reference):
+    """distributed's `WorkerState`, different from ours only by accident."""
+
+    state_type = MendedState
+
+    def __init__(self, config: Config, *, validate: bool = True) -> None:
+        super().__init__(config, validate=validate)
+        self.mended: Counter[str] = Counter()
+        """How often each difference has made one."""
+        self.kept: dict[Key, None] = {}
+        """Values that were freed while a task here uses them."""
+        self.inputs: dict[Key, tuple[Key, ...]] = {}
+        """Of each attempt that executes."""
+        state = self.state
+        state.choosing = False
+        state.claims = set()
+        state.mended = self.mended
+        state.ready = FairHeap(key=BY_PRIORITY)
+        state.constrained = FairHeap(key=BY_PRIORITY)
+        state.data_needed.default_factory = lambda: FairHeap(key=BY_PRIORITY)
+
+    def handle(self, stimulus: Stimulus) -> list[Instruction]:
+        """Take a stimulus and say what is to be done."""
+        state = self.state
+        before = {
+            task.key: (frozenset(task.who_has), task.nbytes) for task in state.tasks.values()
+        }
+        out: list[Instruction] = []
+        for word in self._adapt(stimulus, out):
+            out += self._feed(self._event(word))
+        if isinstance(stimulus, st.ExecuteFailure | st.ExecuteCancelled):
+            self._seek_what_failed(stimulus.key)
+        self._stand_by_needs()
+        self._remember(stimulus, before)
+        out += self._free_what_is_not_used()
+        for task in state.tasks.values():
+            if task.state in ("memory", "error"):
+                state.claims.discard(task.key)
+        if isinstance(stimulus, st.GatherBusy):
+            out = [word for word in map(self._unless_unwanted, out) if word is not None]
+        for told in state.choose(self.stimulus_id):
+            out += self._instruction(told)
+        return out
+
+    def _feed(self, event: Any) -> list[Instruction]:
+        out: list[Instruction] = []
+        for told in self.state.handle_stimulus(event):
+            out += self._instruction(told)
+        return out
+
+    def _recommend(self, task: Any, finish: str) -> None:
+        told = self.state._transitions({task: finish}, stimulus_id=self.stimulus_id)
+        assert not told
+
+    # Before
+
+    def _adapt(self, stimulus: Stimulus, out: list[Instruction]) -> list[Stimulus]:
+        """The stimuli to feed instead of the one that distributed would get."""
+        self.stimulus_id = stimulus.stimulus_id if isinstance(stimulus, st.StealRequest) else "s"
+        match stimulus:
+            case st.FreeKeys():
+                keys = tuple(key for key in stimulus.keys if self._may_be_freed(key))
+                return [st.FreeKeys(keys)]
+            case st.RemoveReplicas():
+                keys = tuple(key for key in stimulus.keys if self._may_be_removed(key, out))
+                return [st.RemoveReplicas(keys)]
+            case st.CancelCompute(key=key):
+                task = self._task(key)
+                if task is not None and task.state in QUEUED and task.dependents:
+                    self.mended["cancel-compute of an input"] += 1
+                    return [st.FreeKeys((key,))]
+            case st.AcquireReplicas():
+                for key in stimulus.who_has:
+                    self._acquire(key, out)
+            case st.ComputeTask():
+                return [*self._make_way(stimulus.key, stimulus), stimulus]
+            case st.UpdateData():
+                for key in stimulus.data:
+                    self.kept.pop(key, None)
+                    self.state.claims.discard(self.name(key))
+            case _:
+                pass
+        return [stimulus]
+
+    def _may_be_freed(self, key: Key) -> bool:
+        task = self._task(key)
+        self.state.claims.discard(self.name(key))
+        if task is None:
+            return True
+        if task.state == "memory" and self._is_used(task):
+            self.mended["inputs stay"] += 1
+            self.kept[key] = None
+            return False
+        if task.state in SOUGHT and self._is_needed(task):
+            self.mended["needs stand"] += 1
+            return False
+        return True
+
+    def _may_be_removed(self, key: Key, out: list[Instruction]) -> bool:
+        task = self._task(key)
+        if task is None or task.state != "memory" or not self._is_used(task):
+            return True
+        self.mended["add-keys for what stays"] += 1
+        self.kept.pop(key, None)
+        out.append(ins.AddKeys((key,)))
+        return False
+
+    def _acquire(self, key: Key, out: list[Instruction]) -> None:
+        task = self._task(key)
+        if task is not None and task.state == "memory":
+            self.mended["add-keys for what is held"] += 1
+            self.kept.pop(key, None)
+            out.append(ins.AddKeys((key,)))
+        else:
+            self.state.claims.add(self.name(key))
+
+    def _make_way(self, key: Key, stimulus: st.ComputeTask) -> list[Stimulus]:
+        """Let a task that is to be computed be as new."""
+        self.kept.pop(key, None)
+        self.state.claims.discard(self.name(key))
+        task = self._task(key)
+        if task is None or task.state in (*QUEUED, *BEGUN, "memory"):
+            return []
+        for old in list(task.dependencies):
+            if str(old.key) not in stimulus.who_has:
+                self.mended["old inputs linger"] += 1
+                self._unlink(task, old)
+        if task.state in ("fetch", "error") and stimulus.who_has:
+            self.mended["recommendations conflict"] += 1
+            return [st.FreeKeys((key,))]
+        return []
+
+    def _unlink(self, task: Any, old: Any) -> None:
+        task.dependencies.discard(old)
+        task.waiting_for_data.discard(old)
+        old.dependents.discard(task)
+        old.waiters.discard(task)
+        if old.state == "released" and not old.dependents:
+            self._recommend(old, "forgotten")
+
+    # After
+
+    def _seek_what_failed(self, key: Key) -> None:
+        task = self._task(key)
+        if task is not None and task.state == "error" and self._is_needed(task):
+            self.mended["needs stand"] += 1
+            self._recommend(task, "fetch")
+
+    def _stand_by_needs(self) -> None:
+        """Who waits still needs its inputs, whatever the scheduler has said of them."""
+        lost = {
+            dep.rank: dep
+            for task in self.state.waiting
+            for dep in task.waiting_for_data
+            if dep.state in ("released", "cancelled")
+        }
+        for _, dep in sorted(lost.items()):
+            self.mended["needs stand"] += 1
+            self._recommend(dep, "fetch")
+
+    def _remember(self, stimulus: Stimulus, before: dict[Any, tuple[frozenset[Peer], Any]]) -> None:
+        """*holders remembered*: what was said of a key still stands, whatever became of its task.
+
+        Distributed forgets who holds a key, and its size, whenever its task passes through
+        released; the news in the very message that is being dealt with too.
+        """
+        match stimulus:
+            case st.ComputeTask() | st.AcquireReplicas():
+                sizes = self._sizes(stimulus)
+                for key, peers in self._named(stimulus.who_has).items():
+                    before[key] = (frozenset(peers), sizes[key])
+            case st.FreeKeys() | st.StealRequest() | st.CancelCompute():
+                pass
+            case st.ExecuteFailure() | st.ExecuteCancelled() | st.ExecuteReschedule():
+                pass
+            case _:
+                return
+        known: dict[Any, list[Peer]] = {}
+        for task in self.state.missing_dep_flight:
+            peers, nbytes = before.get(task.key, (frozenset[Peer](), None))
+            if task.nbytes is None:
+                task.nbytes = nbytes
+            if peers := peers - {self.state.address}:
+                known[task.key] = sorted(peers)
+        if known:
+            self.mended["holders remembered"] += 1
+            self._feed(wsm.RefreshWhoHasEvent(self.stimulus_id, known))
+
+    def _free_what_is_not_used(self) -> list[Instruction]:
+        out: list[Instruction] = []
+        for key in list(self.kept):
+            task = self._task(key)
+            if task is None or task.state != "memory":
+                del self.kept[key]
+            elif not self._is_used(task):
+                del self.kept[key]
+                out += self._feed(self._event(st.FreeKeys((key,))))
+        return out
+
+    def _unless_unwanted(self, word: Instruction) -> Instruction | None:
+        if not isinstance(word, ins.RequestRefreshWhoHas):
+            return word
+        tasks = [(key, self._task(key)) for key in word.keys]
+        keys = tuple(key for key, task in tasks if task is not None and task.state == "fetch")
+        if keys != word.keys:
+            self.mended["nobody seeks the unwanted"] += 1
+        return ins.RequestRefreshWhoHas(keys) if keys else None
+
+    # Who uses what
+
+    def _task(self, key: Key) -> Any:
+        return self.state.tasks.get(self.name(key))
+
+    def _is_needed(self, task: Any) -> bool:
+        return any(dependent.state in QUEUED for dependent in task.dependents)
+
+    def _is_used(self, task: Any) -> bool:
+        if self._is_needed(task):
+            return True
+        return any(str(task.key) in inputs for inputs in self.inputs.values())
+
+    def _execute(self, task: Any) -> ins.Execute:
+        self.inputs[str(task.key)] = tuple(str(dep.key) for dep in task.dependencies)
+        return super()._execute(task)
+
+    def _end_run(self, key: Key) -> dict[str, Any]:
+        """*run_id of the newest request*: as it is by now, not as it was when the run began."""
+        del self.inputs[key]
+        ended = super()._end_run(key)
+        run_id = self._task(key).run_id
+        self.mended["run_id of the newest request"] += run_id != ended["run_id"]
+        return {**ended, "run_id": run_id}
