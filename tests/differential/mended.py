@@ -22,6 +22,7 @@ from trouper.wire.vocabulary import Key, Peer
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 BY_PRIORITY = operator.attrgetter("priority")
+BY_RANK = operator.attrgetter("rank")
 QUEUED = ("waiting", "ready", "constrained")
 BEGUN = ("executing", "long-running")
 SOUGHT = ("fetch", "flight", "missing")
@@ -103,6 +104,8 @@ class MendedState(State):
             return "copies outlive needs"
         if finish == "released" and task.state == "error":
             return "failures stay known"
+        if finish == "released" and task.next == "waiting":
+            return "compute claims stand"
         computed = task.state in (*QUEUED, *BEGUN) or task.next == "waiting"
         if finish == "fetch" and computed:
             return "compute claims outlive news"
@@ -136,13 +139,16 @@ class MendedReference(Reference):
         before = {
             task.key: (frozenset(task.who_has), task.nbytes) for task in state.tasks.values()
         }
+        begun = isinstance(stimulus, st.ComputeTask) and self._is_begun(stimulus.key)
         out: list[Instruction] = []
         for word in self._adapt(stimulus, out):
             out += self._feed(self._event(word))
         if isinstance(stimulus, st.ExecuteFailure | st.ExecuteCancelled):
             self._seek_what_failed(stimulus.key)
+        self._unlink_what_is_done()
         self._stand_by_needs()
-        self._remember(stimulus, before)
+        if not begun:
+            self._remember(stimulus, before)
         out += self._free_what_is_not_used()
         for task in state.tasks.values():
             if task.state in ("memory", "error"):
@@ -230,24 +236,12 @@ class MendedReference(Reference):
         self.kept.pop(key, None)
         self.state.claims.discard(self.name(key))
         task = self._task(key)
-        if task is None or task.state in (*QUEUED, *BEGUN, "memory"):
+        if task is None or self._is_begun(key):
             return []
-        for old in list(task.dependencies):
-            if str(old.key) not in stimulus.who_has:
-                self.mended["old inputs linger"] += 1
-                self._unlink(task, old)
         if task.state in ("fetch", "error") and stimulus.who_has:
             self.mended["recommendations conflict"] += 1
             return [st.FreeKeys((key,))]
         return []
-
-    def _unlink(self, task: Any, old: Any) -> None:
-        task.dependencies.discard(old)
-        task.waiting_for_data.discard(old)
-        old.dependents.discard(task)
-        old.waiters.discard(task)
-        if old.state == "released" and not old.dependents:
-            self._recommend(old, "forgotten")
 
     # After
 
@@ -256,6 +250,26 @@ class MendedReference(Reference):
         if task is not None and task.state == "error" and self._is_needed(task):
             self.mended["needs stand"] += 1
             self._recommend(task, "fetch")
+
+    def _unlink_what_is_done(self) -> None:
+        """*links linger*: who will not be computed here takes no inputs.
+
+        Distributed keeps a task linked to its inputs until it is forgotten: an input stays known,
+        with the priority and run_id that it had, and counts as waited for; and a task that is to
+        be computed again, with other inputs, waits for the old ones too.
+        """
+        for task in list(self.state.tasks.values()):
+            linked = task.state in (*QUEUED, *BEGUN) or task.next == "waiting"
+            for old in [] if linked else sorted(task.dependencies, key=BY_RANK):
+                self.mended["links linger"] += 1
+                task.dependencies.discard(old)
+                task.waiting_for_data.discard(old)
+                old.dependents.discard(task)
+                old.waiters.discard(task)
+                if old.state in SOUGHT and not old.waiters and old.key not in self.state.claims:
+                    self._recommend(old, "released")
+                if old.state == "released" and not old.dependents:
+                    self._recommend(old, "forgotten")
 
     def _stand_by_needs(self) -> None:
         """Who waits still needs its inputs, whatever the scheduler has said of them."""
@@ -321,6 +335,11 @@ class MendedReference(Reference):
 
     def _task(self, key: Key) -> Any:
         return self.state.tasks.get(self.name(key))
+
+    def _is_begun(self, key: Key) -> bool:
+        """Whether a request to compute this changes no more than its run_id."""
+        task = self._task(key)
+        return task is not None and task.state in (*QUEUED, *BEGUN, "memory")
 
     def _is_needed(self, task: Any) -> bool:
         return any(dependent.state in QUEUED for dependent in task.dependents)
