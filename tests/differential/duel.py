@@ -33,6 +33,10 @@ Words: TypeAlias = list[tuple[str, Any]]
 """What is said of a key or a peer."""
 
 
+UNDISTURBED = ("released", "memory")
+"""Phases in which a value that is put here by a client meets no work on the same key."""
+
+
 class Divergence(Exception):
     """The two machines differ.
 
@@ -90,6 +94,33 @@ class Duel:
                 self.owed[word.attempt] = word
         self._compare(out, theirs)
         return out
+
+    def exempt(self, stimulus: Stimulus) -> str:
+        """The name of the intended difference that this would lead to; "" if there is none.
+
+        These are the ones that no mending of the reference can undo.
+        """
+        ledger = self.machine.ledger
+        match stimulus:
+            case st.ComputeTask():
+                task = ledger.tasks.get(stimulus.key)
+                activity = task.activity if task else None
+                if isinstance(activity, Executing) and activity.spec_id != stimulus.spec_id:
+                    return "outcome of another spec"
+            case st.UpdateData():
+                if any(self.machine.phase(key) not in UNDISTURBED for key in stimulus.data):
+                    return "scatter meets work"
+            case st.ExecuteCancelled():
+                if not self.machine.phase(stimulus.key).startswith(("cancelled", "resumed")):
+                    return "cancellation of what is wanted again"
+            case _:
+                pass
+        return ""
+
+    def is_cancelling(self, key: Key) -> bool:
+        """Whether the attempt that runs for a key has been asked to end."""
+        activity = self.machine.ledger.tasks[key].activity
+        return activity is not None and activity.cancelling
 
     def _compare(self, out: list[Instruction], theirs: list[Instruction]) -> None:
         ours, others = said(out), said(theirs)

@@ -4,18 +4,17 @@ A story is told by a `Cluster` that acts at random, by the attempts of our worke
 random, and by messages that are delivered at random; so that whatever can cross on the way does.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import TypeAlias
 
 from cluster import ADDRESS, KEYS, PEERS, Cluster
-from duel import Duel
+from duel import UNDISTURBED, Duel
 
 from trouper.runtime.ledger import Config, Limits
-from trouper.runtime.task import Executing
 from trouper.wire import instructions as ins
 from trouper.wire import stimuli as st
-from trouper.wire.instructions import Instruction
 from trouper.wire.stimuli import Stimulus
 from trouper.wire.vocabulary import Key, Peer
 
@@ -47,8 +46,8 @@ class Story:
         self.cluster = Cluster(self.rng, self.config.resources)
         self.ended = ""
         """The intended difference at which the story has ended, if it has."""
-        self.avoided = 0
-        """Values not put under work on the same key: *scatter meets work*."""
+        self.avoided: Counter[str] = Counter()
+        """Stimuli left out for an intended difference that they would have led to."""
         self.deck = [act for act, weight in ACTS for _ in range(weight)]
 
     def tell(self, steps: int) -> None:
@@ -60,21 +59,12 @@ class Story:
         while len(self.duel.told) < steps:
             stimulus = self.rng.choice(self.deck)(self)
             if stimulus is not None:
-                self.ended = self.exempt(stimulus)
+                self.ended = self.duel.exempt(stimulus)
                 if self.ended:
                     return
                 self.cluster.up.extend(
                     word for word in self.duel.send(stimulus) if isinstance(word, REPORTS)
                 )
-
-    def exempt(self, stimulus: Stimulus) -> str:
-        """The name of the difference at which the story has to end, if there is one."""
-        if isinstance(stimulus, st.ComputeTask):
-            task = self.duel.machine.ledger.tasks.get(stimulus.key)
-            activity = task.activity if task else None
-            if isinstance(activity, Executing) and activity.spec_id != stimulus.spec_id:
-                return "outcome of another spec"
-        return ""
 
     def key(self) -> Key:
         """Any key."""
@@ -131,8 +121,8 @@ def cancel_compute(story: Story) -> None:
 
 def scatter(story: Story) -> Stimulus | None:
     keys = story.keys()
-    idle = [key for key in keys if story.duel.machine.phase(key) in ("released", "memory")]
-    story.avoided += len(keys) - len(idle)
+    idle = [key for key in keys if story.duel.machine.phase(key) in UNDISTURBED]
+    story.avoided["scatter meets work"] += len(keys) - len(idle)
     return story.cluster.scatter(idle)
 
 
@@ -201,11 +191,11 @@ def end_run(story: Story) -> Stimulus | None:
     if how == 12:
         return st.ExecuteReschedule(run.key, run.attempt)
     if how == 13:
-        # Distributed has no word for it, and means the same only while nobody wants the outcome.
-        phase = story.duel.machine.phase(run.key)
-        if phase.startswith(("cancelled", "resumed")):
-            return st.ExecuteCancelled(run.key, run.attempt)
-        return None
+        cancelled = st.ExecuteCancelled(run.key, run.attempt)
+        name = story.duel.exempt(cancelled)
+        if name:  # most attempts are not being cancelled; no actor would say so of those
+            story.avoided[name] += story.duel.is_cancelling(run.key)
+        return None if name else cancelled
     return st.Secede(run.key, run.attempt, 0.5)
 
 
@@ -256,11 +246,9 @@ ACTS: tuple[tuple[Act, int], ...] = (
     (deliver, 30),
     (hear, 30),
     (pause, 1),
-    (unpause, 3),
+    (unpause, 6),
     (end_run, 12),
     (end_gather, 10),
     (end_wait, 4),
 )
 """What can happen, and how often."""
-
-Told: TypeAlias = list[Instruction]

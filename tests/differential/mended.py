@@ -125,6 +125,8 @@ class MendedReference(Reference):
         """Values that were freed while a task here uses them."""
         self.inputs: dict[Key, tuple[Key, ...]] = {}
         """Of each attempt that executes."""
+        self.cancelled: set[Key] = set()
+        """Keys in flight that were unwanted for a while; asked for membership only."""
         state = self.state
         state.choosing = False
         state.claims = set()
@@ -136,9 +138,7 @@ class MendedReference(Reference):
     def handle(self, stimulus: Stimulus) -> list[Instruction]:
         """Take a stimulus and say what is to be done."""
         state = self.state
-        before = {
-            task.key: (frozenset(task.who_has), task.nbytes) for task in state.tasks.values()
-        }
+        before = {task.key: (frozenset(task.who_has), task.nbytes) for task in state.tasks.values()}
         begun = isinstance(stimulus, st.ComputeTask) and self._is_begun(stimulus.key)
         out: list[Instruction] = []
         for word in self._adapt(stimulus, out):
@@ -149,10 +149,10 @@ class MendedReference(Reference):
         self._stand_by_needs()
         if not begun:
             self._remember(stimulus, before)
+        if isinstance(stimulus, st.GatherSuccess):
+            self._forgive_what_was_left_out(stimulus)
         out += self._free_what_is_not_used()
-        for task in state.tasks.values():
-            if task.state in ("memory", "error"):
-                state.claims.discard(task.key)
+        self._note_claims_and_cancellations()
         if isinstance(stimulus, st.GatherBusy):
             out = [word for word in map(self._unless_unwanted, out) if word is not None]
         for told in state.choose(self.stimulus_id):
@@ -310,6 +310,28 @@ class MendedReference(Reference):
         if known:
             self.mended["holders remembered"] += 1
             self._feed(wsm.RefreshWhoHasEvent(self.stimulus_id, known))
+
+    def _forgive_what_was_left_out(self, stimulus: st.GatherSuccess) -> None:
+        """*left out, not lost*: what was cancelled may be missing in the answer just for that."""
+        known: dict[Any, list[Peer]] = {}
+        for task in self.state.missing_dep_flight | self._fetchable():
+            if str(task.key) in self.cancelled.difference(stimulus.data):
+                known[task.key] = sorted({*task.who_has, stimulus.peer})
+        if known:
+            self.mended["left out, not lost"] += 1
+            self._feed(wsm.RefreshWhoHasEvent(self.stimulus_id, known))
+
+    def _fetchable(self) -> set[Any]:
+        return {task for tasks in self.state.data_needed.values() for task in tasks}
+
+    def _note_claims_and_cancellations(self) -> None:
+        flying = {str(task.key) for task in self.state.in_flight_tasks}
+        self.cancelled &= flying
+        for task in self.state.tasks.values():
+            if task.state in ("memory", "error"):
+                self.state.claims.discard(task.key)
+            elif task.state == "cancelled" and task.previous == "flight":
+                self.cancelled.add(str(task.key))
 
     def _free_what_is_not_used(self) -> list[Instruction]:
         out: list[Instruction] = []
