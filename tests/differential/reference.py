@@ -27,7 +27,6 @@ order in which they were first named, so the same story gives the same answers e
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 import importlib
-import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
