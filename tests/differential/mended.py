@@ -23,6 +23,7 @@ from trouper.wire.vocabulary import Key, Peer
 
 BY_PRIORITY = operator.attrgetter("priority")
 BY_RANK = operator.attrgetter("rank")
+NOTHING_KNOWN: tuple[frozenset[Peer], int | None] = (frozenset(), None)
 QUEUED = ("waiting", "ready", "constrained")
 BEGUN = ("executing", "long-running")
 SOUGHT = ("fetch", "flight", "missing")
@@ -125,6 +126,10 @@ class MendedReference(Reference):
         """Values that were freed while a task here uses them."""
         self.inputs: dict[Key, tuple[Key, ...]] = {}
         """Of each attempt that executes."""
+        self.book: dict[Any, tuple[frozenset[Peer], int | None]] = {}
+        """Who was said to hold a key, and its size."""
+        self.left_out: frozenset[Key] = frozenset()
+        """What was asked for in the gather that has just ended, and has not come."""
         self.cancelled: set[Key] = set()
         """Keys in flight that were unwanted for a while; asked for membership only."""
         state = self.state
@@ -138,7 +143,9 @@ class MendedReference(Reference):
     def handle(self, stimulus: Stimulus) -> list[Instruction]:
         """Take a stimulus and say what is to be done."""
         state = self.state
-        before = {task.key: (frozenset(task.who_has), task.nbytes) for task in state.tasks.values()}
+        if isinstance(stimulus, st.GatherSuccess):
+            asked = frozenset(map(str, state.in_flight_workers[stimulus.peer]))
+            self.left_out = asked.difference(stimulus.data)
         begun = isinstance(stimulus, st.ComputeTask) and self._is_begun(stimulus.key)
         out: list[Instruction] = []
         for word in self._adapt(stimulus, out):
@@ -148,11 +155,10 @@ class MendedReference(Reference):
         self._unlink_what_is_done()
         self._stand_by_needs()
         if not begun:
-            self._remember(stimulus, before)
-        if isinstance(stimulus, st.GatherSuccess):
-            self._forgive_what_was_left_out(stimulus)
+            self._remember(stimulus)
         out += self._free_what_is_not_used()
         self._note_claims_and_cancellations()
+        self._write_book()
         if isinstance(stimulus, st.GatherBusy):
             out = [word for word in map(self._unless_unwanted, out) if word is not None]
         for told in state.choose(self.stimulus_id):
@@ -283,46 +289,63 @@ class MendedReference(Reference):
             self.mended["needs stand"] += 1
             self._recommend(dep, "fetch")
 
-    def _remember(self, stimulus: Stimulus, before: dict[Any, tuple[frozenset[Peer], Any]]) -> None:
+    def _remember(self, stimulus: Stimulus) -> None:
         """*holders remembered*: what was said of a key still stands, whatever became of its task.
 
         Distributed forgets who holds a key, and its size, whenever its task passes through
         released; the news in the very message that is being dealt with too.
+
+        *left out, not lost*: what was cancelled may be missing in an answer just for that.
         """
+        self._note_news(stimulus)
+        known: dict[Any, list[Peer]] = {}
+        for task in self.state.tasks.values():
+            peers, nbytes = self.book.get(task.key, NOTHING_KNOWN)
+            peers -= {self.state.address}
+            if task.state == "missing":
+                if task.nbytes is None:
+                    task.nbytes = nbytes
+                if peers:
+                    known[task.key] = sorted(peers)
+            elif task.state == "fetch" and peers > task.who_has:
+                known[task.key] = sorted(peers)
+        if known:
+            forgiven = isinstance(stimulus, st.GatherSuccess)
+            self.mended["left out, not lost" if forgiven else "holders remembered"] += 1
+            self._feed(wsm.RefreshWhoHasEvent(self.stimulus_id, known))
+
+    def _note_news(self, stimulus: Stimulus) -> None:
+        """Enter into the book what a stimulus says of holders."""
+        book = self.book
         match stimulus:
             case st.ComputeTask() | st.AcquireReplicas():
                 sizes = self._sizes(stimulus)
                 for key, peers in self._named(stimulus.who_has).items():
-                    before[key] = (frozenset(peers), sizes[key])
-            case st.FreeKeys() | st.StealRequest() | st.CancelCompute():
-                pass
-            case st.ExecuteFailure() | st.ExecuteCancelled() | st.ExecuteReschedule():
-                pass
+                    book[key] = (frozenset(peers), sizes[key])
+            case st.RefreshWhoHas():
+                for key, peers in self._named(stimulus.who_has).items():
+                    book[key] = (frozenset(peers), book.get(key, NOTHING_KNOWN)[1])
+            case st.RemoveWorker(peer=peer) | st.GatherNetworkFailure(peer=peer):
+                self._note_lost(peer, frozenset(map(str, book)))
+            case st.GatherSuccess(peer=peer):
+                self._note_lost(peer, self.left_out - self.cancelled)
             case _:
-                return
-        known: dict[Any, list[Peer]] = {}
-        for task in self.state.missing_dep_flight:
-            peers, nbytes = before.get(task.key, (frozenset[Peer](), None))
-            if task.nbytes is None:
-                task.nbytes = nbytes
-            if peers := peers - {self.state.address}:
-                known[task.key] = sorted(peers)
-        if known:
-            self.mended["holders remembered"] += 1
-            self._feed(wsm.RefreshWhoHasEvent(self.stimulus_id, known))
+                pass
 
-    def _forgive_what_was_left_out(self, stimulus: st.GatherSuccess) -> None:
-        """*left out, not lost*: what was cancelled may be missing in the answer just for that."""
-        known: dict[Any, list[Peer]] = {}
-        for task in self.state.missing_dep_flight | self._fetchable():
-            if str(task.key) in self.cancelled.difference(stimulus.data):
-                known[task.key] = sorted({*task.who_has, stimulus.peer})
-        if known:
-            self.mended["left out, not lost"] += 1
-            self._feed(wsm.RefreshWhoHasEvent(self.stimulus_id, known))
+    def _note_lost(self, peer: Peer, keys: frozenset[Key]) -> None:
+        for key, (peers, nbytes) in self.book.items():
+            if str(key) in keys:
+                self.book[key] = (peers - {peer}, nbytes)
 
-    def _fetchable(self) -> set[Any]:
-        return {task for tasks in self.state.data_needed.values() for task in tasks}
+    def _write_book(self) -> None:
+        tasks = self.state.tasks
+        for key in self.book.keys() - tasks.keys():
+            del self.book[key]
+        for key, task in tasks.items():
+            if task.who_has or task.state != "released":
+                _, nbytes = self.book.get(key, NOTHING_KNOWN)
+                nbytes = nbytes if task.nbytes is None else task.nbytes
+                self.book[key] = (frozenset(task.who_has), nbytes)
 
     def _note_claims_and_cancellations(self) -> None:
         flying = {str(task.key) for task in self.state.in_flight_tasks}
