@@ -1,6 +1,6 @@
 """Where our machine differs from distributed's on purpose: one test for each, showing both.
 
-The names are those of `differential/differences.md` and of the counters in `differential/mended.py`.
+The names are those of `differential/differences.md` and of the counters in `mended.py` there.
 Distributed is taken as it is, not mended. Each story is one that a scheduler can tell.
 """
 
@@ -90,7 +90,7 @@ def test_inputs_stay() -> None:
 
 
 def test_inputs_stay_under_a_task_that_is_ready() -> None:
-    """distributed 2026.8 in production runs y without its input."""
+    """Distributed 2026.8 in production runs y without its input."""
     both = Both(validate=False)
     both.tell(
         ComputeTask("busy", 1, 1),
@@ -114,7 +114,7 @@ def test_needs_stand() -> None:
 
 
 def test_compute_claims_stand() -> None:
-    """y is in memory and goes; distributed gives up the computation of its former input x."""
+    """Y is in memory and goes; distributed gives up the computation of its former input x."""
     both = Both(validate=False)
     both.tell(
         ComputeTask("y", 1, 1, who_has={"x": (P,)}, nbytes={"x": 1}),
@@ -190,7 +190,7 @@ def test_add_keys_for_what_stays() -> None:
 
 
 def test_links_linger() -> None:
-    """x stays known as the input of a task that is done, and with it a priority of long ago."""
+    """X stays known as the input of a task that is done, and with it a priority of long ago."""
     config = Config(address=HERE, limits=Limits(message_nbytes=1))
     both = Both(config)
     both.tell(
@@ -207,7 +207,7 @@ def test_links_linger() -> None:
 
 
 def test_links_to_old_inputs_linger() -> None:
-    """x is computed again after free, without the input that it had."""
+    """X is computed again after free, without the input that it had."""
     both = Both()
     both.tell(
         UpdateData({"old": ONE}, -1),
@@ -282,7 +282,7 @@ def test_resources_passed_by() -> None:
 
 
 def test_stale_priorities() -> None:
-    """x comes again with priority 9, after z with 5; distributed's heap still has x under 0."""
+    """X comes again with priority 9, after z with 5; distributed's heap still has x under 0."""
     both = Both(validate=False)
     both.tell(
         ComputeTask("busy", 1, 1, priority=(0,)),
@@ -314,7 +314,7 @@ def test_run_id_of_the_newest_request() -> None:
 
 
 def test_outcome_of_another_spec() -> None:
-    """x is computed again from another spec while the first attempt still runs."""
+    """X is computed again from another spec while the first attempt still runs."""
     both = Both()
     both.tell(
         ComputeTask("x", 1, 1),
@@ -341,7 +341,7 @@ def test_cancellation_of_what_is_wanted_again() -> None:
 
 
 def test_recommendations_conflict() -> None:
-    """y is held in fetch as a copy; then it is to be computed here, with an input to be fetched."""
+    """Y is held in fetch as a copy; then it is to be computed here, with an input to be fetched."""
     both = Both(validate=False)
     both.tell(Pause(), AcquireReplicas({"y": (P,)}, {"y": 1}))
     with pytest.raises(Exception, match="fetch->waiting"):
@@ -351,7 +351,7 @@ def test_recommendations_conflict() -> None:
 
 
 def test_cancel_compute_of_an_input() -> None:
-    """x is still known as the input of y, which is done."""
+    """X is still known as the input of y, which is done."""
     both = Both(validate=False)
     both.tell(
         ComputeTask("x", 1, 1),

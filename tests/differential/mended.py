@@ -77,7 +77,7 @@ class MendedState(State):
     def _next_ready_task(self) -> Any:
         """*resources passed by*: who finds its resources taken holds up only those that share."""
         ready = self.ready.peek() if self.ready else None
-        reserved: set[str] = set()
+        reserved: set[Any] = set()
         for task in sorted(self.constrained, key=BY_PRIORITY):
             if ready is not None and ready.priority <= task.priority:
                 break
@@ -91,6 +91,7 @@ class MendedState(State):
         return self.ready.pop() if self.ready else None
 
     def _transition(self, ts: Any, finish: Any, *args: Any, stimulus_id: str) -> Any:
+        recs: dict[Any, Any]
         recs, instructions = super()._transition(ts, finish, *args, stimulus_id=stimulus_id)
         for task in list(recs):
             name = None if task is ts else self._reason_against(task, recs[task])
