@@ -253,6 +253,14 @@ def test_nobody_seeks_the_unwanted() -> None:
     assert both.said("x") == ([], [("RequestRefreshWhoHas", ())])
 
 
+def test_size_of_a_copy() -> None:
+    """Ours believes the peer that sends a value, distributed the scheduler that named the size."""
+    both = Both()
+    both.tell(AcquireReplicas({"x": (P,)}, {"x": 1}), GatherSuccess(P, 1, {"x": (5, "int")}))
+    assert both.machine.ledger.nbytes == 5
+    assert both.reference.counters()["nbytes"] == 1
+
+
 # What starts next
 
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from cluster import ADDRESS, KEYS, PEERS, Cluster
 from duel import UNDISTURBED, Duel
 
+from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config, Limits
 from trouper.wire import instructions as ins
 from trouper.wire import stimuli as st
@@ -55,16 +56,19 @@ class Story:
 
         Raises:
             Divergence: The machines differ.
+            AssertionError: At the end, our machine contradicts itself.
         """
         while len(self.duel.told) < steps:
             stimulus = self.rng.choice(self.deck)(self)
-            if stimulus is not None:
-                self.ended = self.duel.exempt(stimulus)
-                if self.ended:
-                    return
-                self.cluster.up.extend(
-                    word for word in self.duel.send(stimulus) if isinstance(word, REPORTS)
-                )
+            if stimulus is None:
+                continue
+            self.ended = self.duel.exempt(stimulus)
+            if self.ended:
+                break
+            self.cluster.up.extend(
+                word for word in self.duel.send(stimulus) if isinstance(word, REPORTS)
+            )
+        check(self.duel.machine)
 
     def key(self) -> Key:
         """Any key."""

@@ -20,6 +20,7 @@ from trouper.wire.vocabulary import Key, Peer
 
 # What is said to distributed's own classes cannot be checked: it knows its types only partly.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 
 BY_PRIORITY = operator.attrgetter("priority")
 BY_RANK = operator.attrgetter("rank")
