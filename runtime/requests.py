@@ -167,8 +167,9 @@ def link_inputs(
     """Find or create the inputs of a task, and link them."""
     local = tuple([ledger.tasks[key] for key in dict.fromkeys(ev.local)])
     remote: list[Task] = []
+    priority = (*ev.priority, -task.age)  # among equals the inputs of the youngest task come first
     for key, holders in ev.who_has.items():
-        dependency = ledger.ensure(key, ev.priority)
+        dependency = ledger.ensure(key, priority)
         if dependency.result is not IN_MEMORY:
             dependency.nbytes = ev.nbytes.get(key, dependency.nbytes)
         ledger.set_holders(dependency, holders)

@@ -219,6 +219,17 @@ def test_better_task_first() -> None:
     assert gathers(world.send(Unpause())) == [(Q, ("z",)), (P, ("x",))]
 
 
+def test_inputs_of_the_youngest_of_equal_tasks_first() -> None:
+    """As the tasks themselves start, so are their inputs fetched."""
+    world = limits(incoming_count=1, incoming_throttle_nbytes=0)
+    world.play(
+        Pause(),
+        ComputeTask("old", 1, 1, priority=(0,), who_has={"x": (P,)}),
+        ComputeTask("young", 2, 1, priority=(0,), who_has={"y": (Q,)}),
+    )
+    assert gathers(world.send(Unpause())) == [(Q, ("y",))]
+
+
 def test_one_gather_from_a_peer_at_a_time() -> None:
     world = limits()
     world.send(AcquireReplicas({"x": (P,)}))
