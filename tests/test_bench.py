@@ -79,7 +79,7 @@ def test_machine_sets_every_figure_beside_its_target() -> None:
         (row,) = [row for row in rows if row.startswith(shape)]
         theirs, ours, low, _, high, ratio, *_ = row.partition("us/stimulus")[2].split()
         assert 0 < float(low) <= float(ours) <= float(high)
-        assert float(ratio.rstrip("x")) == pytest.approx(float(theirs) / float(ours), abs=0.1)
+        assert float(ratio.rstrip("x")) == pytest.approx(float(theirs) / float(ours), rel=0.02)
         assert ">= 10x" in row
     (row,) = [row for row in rows if row.startswith("bytes per task held")]
     their_nbytes, our_nbytes = (float(cell.replace(",", "")) for cell in row.split()[4:6])
