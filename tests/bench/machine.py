@@ -7,8 +7,9 @@
 
 Both are fed the same (see `feeds`), from lists that are built beforehand. In each round each of
 them gets a fresh machine, in turns, so that a slow minute hits both; figures are medians over the
-rounds. Nothing else is alive that the garbage collector would look at: what was there before the
-clock starts is frozen. Trust the ratios; the microseconds are those of this machine and this hour.
+rounds, of processor time, for others may run here as well. Nothing is alive that the garbage
+collector would look at: what was there before the clock starts is frozen. Trust the ratios; the
+microseconds are those of this machine and this hour.
 
 Bytes are those that stay allocated (tracemalloc) for a task whose result is in memory: the task,
 its key, whatever else of its stimuli is kept; without logs, payloads and values.
@@ -26,13 +27,16 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from feeds import FEEDS, HERE, PEER, Feed
 
 FEW = 1000
 """Tasks held to compare growth with, prefixes held, and inputs of a fan-in."""
+
+WEIGHED = 20_000
+"""Tasks held, at most, to count their bytes."""
 
 Play: TypeAlias = Callable[[Feed], None]
 
@@ -185,16 +189,16 @@ def check_alike(theirs: Sequence[Recording], ours: Sequence[Recording]) -> None:
 
 
 def replay(feed_type: type[Feed], recordings: Sequence[Recording]) -> dict[str, float]:
-    """Play a shape to a fresh machine; microseconds per stimulus, by phase."""
+    """Play a shape to a fresh machine; processor microseconds per stimulus, by phase."""
     gc.collect()
     gc.freeze()
     handle = feed_type.fresh()
     costs_us: dict[str, float] = {}
     for name, stimuli, _ in recordings:
-        start = time.perf_counter()
+        start = time.process_time()
         for stimulus in stimuli:
             handle(stimulus)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         if name:
             costs_us[name] = seconds / len(stimuli) * 1e6
     del handle
@@ -217,49 +221,39 @@ def nbytes_per_task(feed_type: type[Feed], held: int) -> float:
     return (after - before) / held
 
 
-class Figures(NamedTuple):
-    """All that was measured of one machine."""
-
-    costs_us: dict[str, list[float]]
-    """Per stimulus, by phase, one for each round."""
-    nbytes: float
-    """Per task held."""
-
-    def median_us(self, phase: str) -> float:
-        """Per stimulus."""
-        return statistics.median(self.costs_us[phase])
-
-    def growth(self) -> dict[str, float]:
-        """How many times more a stimulus costs with much held than with little."""
-        if FEW_HELD not in self.costs_us:
-            return {}
-        few = self.median_us(FEW_HELD)
-        return {
-            phase: self.median_us(phase) / few
-            for phase in (MANY_HELD, PREFIXED)
-            if phase in self.costs_us
-        }
+Costs: TypeAlias = dict[str, list[float]]
+"""Microseconds per stimulus by name of the machine, one for each round."""
 
 
-def measure(shapes: Sequence[str], n: int, held: int, rounds: int) -> dict[str, Figures]:
-    """Everything, by name of the machine."""
-    costs_us: dict[str, dict[str, list[float]]] = {feed.name: {} for feed in FEEDS}
-    for shape in shapes:
-        phases = phases_of(shape, n, held)
-        tell(f"{shape}: building the stimuli")
-        recordings = [(feed, record(feed, phases)) for feed in FEEDS]
-        check_alike(*[recording for _, recording in recordings])
-        for number in range(rounds):
-            for feed, recording in recordings[:: 1 if number % 2 else -1]:
-                tell(f"{shape}: round {number + 1} of {rounds}, {feed.name}")
-                for phase, cost_us in replay(feed, recording).items():
-                    costs_us[feed.name].setdefault(phase, []).append(cost_us)
-    figures: dict[str, Figures] = {}
-    for feed in FEEDS:
-        tell(f"bytes of {held:,} tasks, {feed.name}")
-        figures[feed.name] = Figures(costs_us[feed.name], nbytes_per_task(feed, held))
+def measure(shape: str, n: int, held: int, rounds: int) -> dict[str, Costs]:
+    """All rounds of both machines with one shape, in turns; by phase."""
+    phases = phases_of(shape, n, held)
+    tell(f"{shape}: building the stimuli")
+    recordings = [(feed, record(feed, phases)) for feed in FEEDS]
+    check_alike(*[recording for _, recording in recordings])
+    costs_us: dict[str, Costs] = {}
+    for number in range(rounds):
+        for feed, recording in recordings[:: 1 if number % 2 else -1]:
+            tell(f"{shape}: round {number + 1} of {rounds}, {feed.name}")
+            for phase, cost_us in replay(feed, recording).items():
+                costs_us.setdefault(phase, {}).setdefault(feed.name, []).append(cost_us)
     tell("")
-    return figures
+    return costs_us
+
+
+def growth_of(costs_us: dict[str, Costs]) -> dict[str, dict[str, float]]:
+    """How many times more a stimulus costs with much held than with few tasks, by phase."""
+    if FEW_HELD not in costs_us:
+        return {}
+    few = costs_us[FEW_HELD]
+    return {
+        phase: {
+            name: statistics.median(rounds_us) / statistics.median(few[name])
+            for name, rounds_us in costs_us[phase].items()
+        }
+        for phase in (MANY_HELD, PREFIXED)
+        if phase in costs_us
+    }
 
 
 # What the user sees
@@ -274,75 +268,78 @@ def tell(text: str) -> None:
 
 
 THEIRS, OURS = (feed.name for feed in FEEDS)
-MIN_SPEEDUP = 10.0
-MAX_NBYTES_SHARE = 1 / 5
+MIN_SPEEDUP = 10
+MAX_NBYTES_SHARE = 5
 MAX_GROWTH = 1.2
 
-COLUMNS = ("", THEIRS, OURS, "min .. max", "ratio", "target", "")
 
+class Row(NamedTuple):
+    """What was reached, beside what was to be reached."""
 
-def rows_of(figures: dict[str, Figures]) -> Iterator[tuple[str, ...]]:
-    """The table: what was reached beside what was to be reached."""
-    theirs, ours = figures[THEIRS], figures[OURS]
-    for phase, costs_us in ours.costs_us.items():
-        their_us, our_us = theirs.median_us(phase), ours.median_us(phase)
-        yield (
-            f"{phase}, us/stimulus",
-            f"{their_us:.2f}",
-            f"{our_us:.2f}",
-            f"{min(costs_us):.2f} .. {max(costs_us):.2f}",
-            f"{their_us / our_us:.1f}x",
-            f">= {MIN_SPEEDUP:.0f}x",
-            verdict(their_us / our_us >= MIN_SPEEDUP),
+    what: str
+    theirs: str
+    ours: str
+    spread: str
+    ratio: str
+    target: str
+    verdict: str
+
+    def show(self) -> None:
+        """Print a line of the table."""
+        print(
+            f"{self.what:<44} {self.theirs:>12} {self.ours:>9} {self.spread:>16} "
+            f"{self.ratio:>7} {self.target:>8}  {self.verdict}".rstrip(),
+            flush=True,
         )
-    share = ours.nbytes / theirs.nbytes
-    yield (
-        "bytes per task held",
-        f"{theirs.nbytes:,.0f}",
-        f"{ours.nbytes:,.0f}",
-        "",
-        f"1/{1 / share:.2f}",
-        f"<= 1/{1 / MAX_NBYTES_SHARE:.0f}",
-        verdict(share <= MAX_NBYTES_SHARE),
+
+
+HEAD = Row("", THEIRS, OURS, "min .. max", "ratio", "target", "")
+
+
+def cost_row(phase: str, costs_us: Costs) -> Row:
+    """What a stimulus costs."""
+    ours_us, theirs_us = (statistics.median(costs_us[name]) for name in (OURS, THEIRS))
+    return Row(
+        f"{phase}, us/stimulus",
+        f"{theirs_us:.2f}",
+        f"{ours_us:.2f}",
+        f"{min(costs_us[OURS]):.2f} .. {max(costs_us[OURS]):.2f}",
+        f"{theirs_us / ours_us:.1f}x",
+        f">= {MIN_SPEEDUP}x",
+        verdict(theirs_us >= MIN_SPEEDUP * ours_us),
     )
-    for phase, growth in ours.growth().items():
-        yield (
-            f"growth, {phase}",
-            f"{theirs.growth()[phase]:.2f}x",
-            f"{growth:.2f}x",
-            "",
-            "",
-            f"<= {MAX_GROWTH}x",
-            verdict(growth <= MAX_GROWTH),
-        )
+
+
+def nbytes_row(nbytes: dict[str, float]) -> Row:
+    """What a task costs that is held."""
+    ratio = nbytes[THEIRS] / nbytes[OURS]
+    return Row(
+        "bytes per task held",
+        f"{nbytes[THEIRS]:,.0f}",
+        f"{nbytes[OURS]:,.0f}",
+        "",
+        f"1/{ratio:.2f}",
+        f"<= 1/{MAX_NBYTES_SHARE}",
+        verdict(ratio >= MAX_NBYTES_SHARE),
+    )
+
+
+def growth_row(phase: str, growth: dict[str, float]) -> Row:
+    """How much a stimulus costs more with much held."""
+    return Row(
+        f"growth, {phase}",
+        f"{growth[THEIRS]:.2f}x",
+        f"{growth[OURS]:.2f}x",
+        "",
+        "",
+        f"<= {MAX_GROWTH}x",
+        verdict(growth[OURS] <= MAX_GROWTH),
+    )
 
 
 def verdict(reached: bool) -> str:
     """Whether a target is reached, in a word."""
     return "reached" if reached else "MISSED"
-
-
-def show(rows: Sequence[Sequence[str]]) -> None:
-    """Print the table."""
-    widths = [max(len(row[i]) for row in (COLUMNS, *rows)) for i in range(len(COLUMNS))]
-    for row in (COLUMNS, *rows):
-        cells = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
-        print("  ".join([row[0].ljust(widths[0]), *cells, row[-1]]).rstrip())
-
-
-def as_json(figures: dict[str, Figures]) -> str:
-    """The figures for another program."""
-    return json.dumps(
-        {
-            name: {
-                "us_per_stimulus": one.costs_us,
-                "nbytes_per_task": one.nbytes,
-                "growth": one.growth(),
-            }
-            for name, one in figures.items()
-        },
-        indent=2,
-    )
 
 
 def machine() -> str:
@@ -378,17 +375,30 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print each figure as soon as it is known."""
     arguments = parse_arguments()
-    figures = measure(arguments.only, arguments.tasks, arguments.held, arguments.rounds)
+    if not arguments.json:
+        print(
+            f"{machine()}; {arguments.tasks:,} tasks, few held: {FEW:,}, many held: "
+            f"{arguments.held:,}; medians of {arguments.rounds} rounds\n"
+        )
+        HEAD.show()
+    costs_us: dict[str, Costs] = {}
+    for shape in arguments.only:
+        measured = measure(shape, arguments.tasks, arguments.held, arguments.rounds)
+        costs_us |= measured
+        if not arguments.json:
+            for phase, rounds_us in measured.items():
+                cost_row(phase, rounds_us).show()
+    growth = growth_of(costs_us)
+    nbytes = {feed.name: nbytes_per_task(feed, min(arguments.held, WEIGHED)) for feed in FEEDS}
     if arguments.json:
-        print(as_json(figures))
+        figures = {"us_per_stimulus": costs_us, "nbytes_per_task": nbytes, "growth": growth}
+        print(json.dumps(figures, indent=2))
         return
-    print(
-        f"{machine()}; {arguments.tasks:,} tasks, few held: {FEW:,}, many held: "
-        f"{arguments.held:,}; medians of {arguments.rounds} rounds\n"
-    )
-    show(list(rows_of(figures)))
+    for phase, one in growth.items():
+        growth_row(phase, one).show()
+    nbytes_row(nbytes).show()
 
 
 if __name__ == "__main__":
