@@ -2,7 +2,7 @@
 
     python tests/mutation.py --sample 0.1 --seed 0
     python tests/mutation.py --only policies ledger --sample 1
-    python tests/mutation.py --show policies:17
+    python tests/mutation.py --pick policies:17 ledger:206
     python tests/mutation.py --baseline
 
 Not part of the suite and not of CI: a run takes minutes to hours. The mutants are those of
@@ -92,8 +92,13 @@ class Mutant(NamedTuple):
     make: Callable[[], str]
     """The module's whole source with the change in it."""
 
+    @property
+    def name(self) -> str:
+        """What `--pick` takes."""
+        return f"{self.module}:{self.number}"
+
     def __str__(self) -> str:
-        return f"{self.module}:{self.number} (line {self.line}, {self.operator})"
+        return f"{self.name} (line {self.line}, {self.operator})"
 
 
 def path_of(module: str) -> Path:
@@ -334,7 +339,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sample", type=float, default=0.1, help="fraction (default: 0.1)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     parser.add_argument("--only", nargs="+", choices=MODULES, default=MODULES, metavar="MODULE")
-    parser.add_argument("--show", nargs="+", default=[], metavar="MODULE:NUMBER")
+    parser.add_argument("--pick", nargs="+", default=[], metavar="MODULE:NUMBER", help="these only")
     parser.add_argument("--baseline", action="store_true", help="only see that the tests pass")
     return parser.parse_args()
 
@@ -346,25 +351,29 @@ def main() -> None:
     for name in ("pytest", "hypothesis.stateful", "pytest_trio", "trio.testing", "msgspec"):
         importlib.import_module(name)  # not again in every child
     mutants = [mutant for module in arguments.only for mutant in mutants_of(module)]
-    if arguments.show:
-        for mutant in mutants:
-            if f"{mutant.module}:{mutant.number}" in arguments.show:
-                print(mutant, difference(mutant), sep="\n")
-        return
     reference = baseline()
     if arguments.baseline:
         return
-    count = round(arguments.sample * len(mutants))
-    random.Random(arguments.seed).shuffle(mutants)
-    print(f"{count} of {len(mutants)} mutants, seed {arguments.seed}", flush=True)
+    if arguments.pick:
+        sample = [mutant for mutant in mutants if mutant.name in arguments.pick]
+    else:
+        sample = shuffled(mutants, arguments.seed)[: round(arguments.sample * len(mutants))]
+    print(f"{len(sample)} of {len(mutants)} mutants, seed {arguments.seed}", flush=True)
     tally: Counter[str] = Counter()
-    for number, mutant in enumerate(mutants[:count], 1):
+    for number, mutant in enumerate(sample, 1):
         verdict = judge(mutant, reference)
         tally[verdict.partition(":")[0]] += 1
         print(f"{number:5} {mutant}: {verdict}", flush=True)
         if verdict.startswith("survived"):
             print(difference(mutant), flush=True)
     print(*[f"{what}: {n}" for what, n in sorted(tally.items())], sep="\n")
+
+
+def shuffled(mutants: list[Mutant], seed: int) -> list[Mutant]:
+    """In an order of chance, so that the first ones are a sample, however many they are."""
+    mutants = mutants.copy()
+    random.Random(seed).shuffle(mutants)
+    return mutants
 
 
 if __name__ == "__main__":
