@@ -1,8 +1,11 @@
 """The benchmarks run: with tiny numbers, whose figures mean nothing."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 BENCH = Path(__file__).parent / "bench"
 
@@ -63,3 +66,35 @@ def test_memory_finds_nothing_held() -> None:
         assert len(columns(output, name)) == 1
     assert "held at the end: 0 tasks, 0 payloads, 0 records, 0 attempts" in output
     assert "flat" in output
+
+
+MACHINE_SHAPES = ("independent tasks", "one remote", "a chain", "fan-in", "1,000 prefixes", "many")
+
+
+def test_machine_sets_every_figure_beside_its_target() -> None:
+    options = ("--tasks", "20", "--held", "1100", "--rounds", "2")
+    output = run(str(BENCH / "machine.py"), *options)
+    rows = [line for line in output.splitlines() if line.endswith(("reached", "MISSED"))]
+    for shape in MACHINE_SHAPES:
+        (row,) = [row for row in rows if row.startswith(shape)]
+        theirs, ours, low, _, high, ratio, *_ = row.partition("us/stimulus")[2].split()
+        assert 0 < float(low) <= float(ours) <= float(high)
+        assert float(ratio.rstrip("x")) == pytest.approx(float(theirs) / float(ours), rel=0.02)
+        assert ">= 10x" in row
+    (row,) = [row for row in rows if row.startswith("bytes per task held")]
+    their_nbytes, our_nbytes = (float(cell.replace(",", "")) for cell in row.split()[4:6])
+    assert 100 < our_nbytes < their_nbytes
+    assert sum(row.startswith("growth") for row in rows) == 2
+
+
+def test_machine_prints_json_too() -> None:
+    options = ("--tasks", "20", "--held", "1100", "--rounds", "3", "--only", "chain", "--json")
+    figures = json.loads(run(str(BENCH / "machine.py"), *options))
+    assert set(figures) == {"us_per_stimulus", "nbytes_per_task", "growth"}
+    costs_us = figures["us_per_stimulus"]["a chain"]
+    assert {name: len(rounds_us) for name, rounds_us in costs_us.items()} == {
+        "trouper": 3,
+        "distributed": 3,
+    }
+    assert figures["nbytes_per_task"]["distributed"] > figures["nbytes_per_task"]["trouper"] > 100
+    assert figures["growth"] == {}

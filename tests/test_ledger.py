@@ -1,7 +1,9 @@
 """The books: lazy heaps that stay small, and peers that are forgotten."""
 
+import pytest
 from model import World
 
+from trouper.runtime.errors import ResourceError
 from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config, Ledger, millionths
 from trouper.runtime.machine import Machine
@@ -75,6 +77,21 @@ def test_resources_are_counted_exactly() -> None:
     ledger.give_back(attempt)
     assert ledger.resources_free == {"gpu": 0.3}
     assert ledger.slots["thread"].free == 1
+
+
+def test_amount_of_a_resource_is_positive_and_at_most_what_there_is() -> None:
+    config = Config(resources={"gpu": 2, "disk": 0.5})
+    config.check_resources({"gpu": 2, "disk": 0.1})
+    for asked, message in (
+        ({"gpu": 0}, r"asks for 0 of the resource 'gpu'; this worker has 2, and an amount is pos"),
+        ({"gpu": -1}, r"asks for -1 of the resource 'gpu'"),
+        ({"gpu": 1, "disk": 0.6}, r"asks for 0.6 of the resource 'disk'; this worker has 0.5,"),
+        ({"tpu": 1}, r"no resource 'tpu'; it has disk, gpu"),
+    ):
+        with pytest.raises(ResourceError, match=message):
+            config.check_resources(asked)
+    with pytest.raises(ResourceError, match=r"no resource 'tpu'; it has none"):
+        Config().check_resources({"tpu": 1})
 
 
 def test_numbers_count_up() -> None:

@@ -15,7 +15,15 @@ from monkey import CONFIGS, DRAWS, Draw
 
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
-from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, FreeKeys, GatherSuccess
+from trouper.wire.stimuli import (
+    AcquireReplicas,
+    ComputeTask,
+    ExecuteSuccess,
+    FreeKeys,
+    GatherSuccess,
+    Pause,
+    Stimulus,
+)
 
 BY_NAME: dict[str, Draw] = {draw.__name__: draw for draw in DRAWS}
 
@@ -99,28 +107,49 @@ def test_configuration_is_the_machine_s_own() -> None:
     assert machine.ledger.config.slots == {"thread": 1}
 
 
-def test_cost_of_a_stimulus_does_not_grow_with_the_tasks_held() -> None:
-    """Counted in calls and not in time: a hundred times the tasks, and the same work."""
+def calls(machine: Machine, *stimuli: Stimulus) -> int:
+    """What it costs to handle these, counted in calls and not in time."""
+    count = 0
 
-    def calls(held: int) -> int:
+    def profile(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(profile)
+    try:
+        for stimulus in stimuli:
+            machine.handle(stimulus)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_cost_of_a_stimulus_does_not_grow_with_the_tasks_held() -> None:
+    """A hundred times the tasks, and the same work."""
+
+    def cost(held: int) -> int:
         machine = Machine(Config())
         for number in range(held):
             machine.handle(ComputeTask(f"held{number}", 1, 1))
             machine.handle(ExecuteSuccess(f"held{number}", number + 1, 1, "int"))
-        count = 0
+        return calls(
+            machine,
+            ComputeTask("x", 1, 1, local=("held0",), who_has={"y": ("tcp://p:1",)}),
+            GatherSuccess("tcp://p:1", held + 1, {"y": (1, "int")}),
+            ExecuteSuccess("x", held + 2, 1, "int"),
+            FreeKeys(("x", "held1")),
+        )
 
-        def profile(frame: object, event: str, argument: object) -> None:
-            nonlocal count
-            count += 1
+    assert cost(10) == cost(1000)
 
-        sys.setprofile(profile)
-        try:
-            machine.handle(ComputeTask("x", 1, 1, local=("held0",), who_has={"y": ("tcp://p:1",)}))
-            machine.handle(GatherSuccess("tcp://p:1", held + 1, {"y": (1, "int")}))
-            machine.handle(ExecuteSuccess("x", held + 2, 1, "int"))
-            machine.handle(FreeKeys(("x", "held1")))
-        finally:
-            sys.setprofile(None)
-        return count
 
-    assert calls(10) == calls(1000)
+def test_cost_of_leaving_a_queue_does_not_grow_with_its_length() -> None:
+    def cost(queued: int) -> int:
+        machine = Machine(Config())
+        machine.handle(Pause())
+        for number in range(queued):
+            machine.handle(ComputeTask(f"ready{number}", 1, 1))
+            machine.handle(AcquireReplicas({f"wanted{number}": ("tcp://p:1",)}))
+        return calls(machine, FreeKeys(("ready3",)), FreeKeys(("wanted3",)))
+
+    assert cost(100) == cost(1000)

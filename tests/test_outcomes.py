@@ -130,6 +130,35 @@ def test_inputs_of_a_running_attempt_are_dropped_when_it_ends() -> None:
     assert not world.machine.ledger.tasks
 
 
+def test_attempt_gives_back_only_what_it_runs_with() -> None:
+    """Its input was cancelled under it: what is there by then, if anything, is not its own."""
+    world = World(Config(slots={"thread": 2}))
+    world.play(
+        UpdateData({"a": INT}, -1),
+        ComputeTask("b", 1, 1, local=("a",)),
+        CancelTask("a"),
+        UpdateData({"a": INT}, -2),
+        ComputeTask("c", 2, 2, local=("a",)),
+        ExecuteCancelled("b", 1),
+        FreeKeys(("a",)),
+    )
+    assert world.machine.phase("a") == "memory"  # c runs with it
+    assert DropData("a", -2) in world.send(ExecuteSuccess("c", 2, 5, "int"))
+
+
+def test_attempt_ends_after_its_input_is_forgotten() -> None:
+    world = new()
+    world.play(
+        UpdateData({"a": INT}, -1),
+        ComputeTask("b", 1, 1, local=("a",)),
+        CancelTask("a"),
+        FreeKeys(("a", "b")),
+    )
+    assert world.machine.phase("b") == "cancelled(executing)"
+    assert world.send(ExecuteCancelled("b", 1)) == []
+    assert not world.machine.ledger.tasks
+
+
 def test_replica_is_released_when_nobody_needs_it() -> None:
     world = new()
     world.play(

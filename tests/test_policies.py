@@ -1,14 +1,17 @@
 """The choices: who starts next, and what is gathered from whom."""
 
+from itertools import permutations
+
 from model import World
 
-from trouper.runtime.ledger import Config, Limits
+from trouper.runtime.ledger import PREFIXES, Config, Limits
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Execute, Gather, Instruction
 from trouper.wire.stimuli import (
     AcquireReplicas,
     ComputeTask,
     ExecuteSuccess,
+    FreeKeys,
     GatherSuccess,
     Pause,
     RefreshWhoHas,
@@ -45,6 +48,19 @@ def test_smaller_priority_first() -> None:
         ComputeTask("second", 1, 1, priority=(0, 2.5)),
     )
     assert started(world.send(Unpause())) == ["first", "second", "later"]
+
+
+def test_order_of_arrival_does_not_matter() -> None:
+    """Whatever has come in turn, out of turn, or has left meanwhile."""
+    for arrival in permutations(range(5)):
+        machine = Machine(Config(slots={"thread": 9}))
+        machine.handle(Pause())
+        for number in arrival:
+            machine.handle(ComputeTask(f"t{number}", 1, 1, priority=(number,)))
+        for number in arrival[::3]:
+            machine.handle(FreeKeys((f"t{number}",)))
+        left = sorted(set(arrival) - set(arrival[::3]))
+        assert started(machine.handle(Unpause())) == [f"t{number}" for number in left]
 
 
 def test_equal_priority_youngest_first() -> None:
@@ -184,6 +200,65 @@ def test_nothing_is_handed_over_ahead_unless_all_is_known_to_be_brief() -> None:
     assert started(world.send(ComputeTask("a", 1, 1, prefix="inc"))) == []
 
 
+def ahead(world: World, prefix: str) -> bool:
+    """Whether a task of a kind is handed over while the slot is taken by a brief one."""
+    assert started(world.send(ComputeTask("slot", 1, 1, prefix="always"))) == ["slot"]
+    return started(world.send(ComputeTask("next", 1, 1, prefix=prefix))) == ["next"]
+
+
+def test_brief_is_who_was_so_in_seven_of_the_last_eight_times() -> None:
+    short, long = 0.0002, 0.00021
+    for durations_s, expected in (
+        ((short,) * 6, False),
+        ((short,) * 7, True),
+        ((short,) * 3 + (long,) + (short,) * 4, True),
+        ((short,) * 3 + (long,) + (short,) * 2 + (long,) + (short,), False),
+        ((long,) * 9 + (short,) * 7, True),
+        ((short,) * 9 + (long,) * 2, False),
+    ):
+        world = World(Config(run_ahead={"thread": 2}))
+        brief(world, "always", (short,) * 8)
+        brief(world, "kind", durations_s)
+        assert ahead(world, "kind") is expected, durations_s
+
+
+def test_of_a_task_without_a_kind_nothing_is_known() -> None:
+    world = World(Config(run_ahead={"thread": 2}))
+    brief(world, "always", (0.0001,) * 8)
+    brief(world, "", (0.0001,) * 8)
+    assert not ahead(world, "")
+
+
+def test_kinds_are_remembered_up_to_a_number() -> None:
+    machine = Machine(Config(run_ahead={"thread": 2}))
+    for number in range(8 + PREFIXES):
+        prefix = f"kind-{max(0, number - 7)}"
+        (execute,) = machine.handle(ComputeTask("x", 1, 1, prefix=prefix))
+        assert isinstance(execute, Execute)
+        machine.handle(ExecuteSuccess("x", execute.attempt, 1, "int", 0.0001))
+        machine.handle(FreeKeys(("x",)))
+    assert len(machine.ledger.brevity) == PREFIXES
+    assert "kind-0" not in machine.ledger.brevity
+    assert f"kind-{PREFIXES}" in machine.ledger.brevity
+
+
+def test_brief_tasks_that_take_resources_are_handed_over_ahead_too() -> None:
+    world = World(Config(run_ahead={"thread": 1}, resources={"gpu": 3}))
+    brief(world, "inc", (0.0001,) * 8)
+    for key, expected in (("a", ["a"]), ("b", ["b"]), ("c", [])):
+        one = ComputeTask(key, 1, 1, prefix="inc", resources={"gpu": 1})
+        assert started(world.send(one)) == expected
+
+
+def test_nothing_is_handed_over_ahead_of_a_lengthy_task_until_it_secedes() -> None:
+    world = World(Config(run_ahead={"thread": 1}))
+    brief(world, "inc", (0.0001,) * 8)
+    world.play(ComputeTask("lengthy", 1, 1), ComputeTask("a", 1, 1, prefix="inc"))
+    world.send(ComputeTask("b", 1, 1, prefix="inc"))
+    (attempt,) = [n for n, owed in world.owed.items() if getattr(owed, "key", "") == "lengthy"]
+    assert started(world.send(Secede("lengthy", attempt))) == ["b", "a"]
+
+
 # Gathering
 
 
@@ -251,6 +326,27 @@ def test_bytes_in_flight_are_limited() -> None:
     assert gathers(world.send(AcquireReplicas({"x": (P,)}, {"x": 6}))) == [(P, ("x",))]
     assert gathers(world.send(AcquireReplicas({"y": (Q,)}, {"y": 5}))) == []
     assert gathers(world.send(GatherSuccess(P, 1, {"x": (6, "int")}))) == [(Q, ("y",))]
+
+
+def test_bytes_in_flight_may_reach_their_limit() -> None:
+    world = limits(incoming_nbytes=10)
+    world.send(AcquireReplicas({"x": (P,)}, {"x": 6}))
+    assert gathers(world.send(AcquireReplicas({"y": (Q,)}, {"y": 4}))) == [(Q, ("y",))]
+    assert gathers(world.send(AcquireReplicas({"nothing": (NEAR,)}, {"nothing": 0}))) == []
+
+
+def test_too_big_for_a_message_goes_alone_while_others_are_in_flight() -> None:
+    world = limits(message_nbytes=5)
+    world.send(AcquireReplicas({"x": (Q,)}, {"x": 1}))
+    out = world.send(AcquireReplicas({"big": (P,), "small": (P,)}, {"big": 100, "small": 1}))
+    assert gathers(out) == [(P, ("big",))]
+
+
+def test_message_without_limit_takes_all() -> None:
+    world = World(Config(address=HERE, limits=Limits(message_nbytes=None)))
+    sizes = dict.fromkeys("xyz", 10**9)
+    out = world.send(AcquireReplicas(dict.fromkeys("xyz", (P,)), sizes))
+    assert out == [Gather(P, 1, ("x", "y", "z"), 3 * 10**9)]
 
 
 def test_too_big_for_every_limit_goes_alone() -> None:
