@@ -63,7 +63,7 @@ class Duel:
         """What both have asked for and what has not been answered yet, by our attempt."""
         self.told: list[Stimulus] = []
         self.phases: dict[Key, str] = {}
-        """Before the last stimulus."""
+        """Of all tasks that are more than known, after the last stimulus."""
         self.visited: Counter[tuple[str, str]] = Counter()
         """How often each kind of stimulus met a task in each phase."""
 
@@ -74,7 +74,6 @@ class Duel:
             Divergence: They differ.
         """
         self.told.append(stimulus)
-        self.phases = self._our_phases()
         self._count(stimulus)
         if type(stimulus) in TERMINAL:
             del self.owed[stimulus.attempt]  # type: ignore[union-attr]  # all of these have one
@@ -126,9 +125,9 @@ class Duel:
         ours, others = said(out), said(theirs)
         if ours != others:
             raise Divergence("words", *differing(ours, others))
-        our_phases, their_phases = self._our_phases(), self.reference.phases()
-        if our_phases != their_phases:
-            raise Divergence("phases", *differing(our_phases, their_phases))
+        self.phases, their_phases = self._our_phases(), self.reference.phases()
+        if self.phases != their_phases:
+            raise Divergence("phases", *differing(self.phases, their_phases))
         our_counters, their_counters = self._our_counters(), self.reference.counters()
         if our_counters != their_counters:
             raise Divergence("counters", *differing(our_counters, their_counters))

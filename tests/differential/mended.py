@@ -2,7 +2,8 @@
 
 Each difference has a name, an entry in `differences.md` under that name, and a test that shows
 both behaviours on the reference as it is. Here each is mended as narrowly as can be, and counted
-whenever it has made a difference, so that all the rest can be required to be equal.
+whenever it is applied, so that all the rest can be required to be equal. Two are not counted, for
+they are about the order in which things are looked at, always: *late choice*, *stale priorities*.
 """
 
 import operator
@@ -123,7 +124,7 @@ class MendedReference(Reference):
     def __init__(self, config: Config, *, validate: bool = True) -> None:
         super().__init__(config, validate=validate)
         self.mended: Counter[str] = Counter()
-        """How often each difference has made one."""
+        """How often each difference was undone."""
         self.kept: dict[Key, None] = {}
         """Values that were freed while a task here uses them."""
         self.inputs: dict[Key, tuple[Key, ...]] = {}
