@@ -145,8 +145,10 @@ def _check_peers(ledger: Ledger) -> None:
         wanted = sum(task.place is Place.WANTED for task in peer.held)
         _require(peer.wanted_count == wanted, "wrong count of wanted values", address, wanted)
         _require(peer.held or peer.attempt or peer.busy_attempt, "a peer without use", address)
-        rank = peer.rank()
-        _require(rank is None or rank in ledger.offers, "not offered", address, rank)
+        if peer not in ledger.restless:
+            rank = peer.rank()
+            _require(rank == peer.offered, "offers something else", address, rank)
+            _require(rank is None or rank in ledger.offers, "not offered", address, rank)
     _require(not ledger.missing or ledger.missing_attempt, "nobody looks for what is missing")
 
 

@@ -9,13 +9,14 @@ comes to the top, and swept out when stale entries outnumber the others. So no o
 all tasks or all peers, and no index outgrows what it indexes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
-from typing import TypeAlias
 
 import msgspec
 
 from trouper.runtime.errors import ResourceError
+from trouper.runtime.peers import PeerEntry, Rank
 from trouper.runtime.ready import ReadyQueue, Requirement, Slots
 from trouper.runtime.task import WANTED, Executing, Task
 from trouper.wire.vocabulary import Key, Peer, Priority
@@ -77,63 +78,6 @@ ALWAYS_BRIEF = (1 << HISTORY) - 1
 PREFIXES = 1000
 """Of so many kinds of tasks it is remembered how long they take."""
 
-Rank: TypeAlias = tuple[Priority, bool, int, Peer]
-"""Order of peers to gather from: best task, own host before others, most tasks, address."""
-
-
-class PeerEntry:
-    """What is known of a peer, and which of its values are to be fetched."""
-
-    def __init__(self, address: Peer, remote: bool) -> None:
-        self.address = address
-        self.remote = remote
-        self.attempt = 0
-        """The gather in flight from it; 0 if none. One at a time."""
-        self.busy_attempt = 0
-        """The timer that runs because it was busy; 0 if none."""
-        self.held: dict[Task, None] = {}
-        self.wanted_count = 0
-        self._wanted: list[tuple[Priority, int, Task]] = []
-
-    @property
-    def available(self) -> bool:
-        """Whether it can be asked for something that is wanted."""
-        return bool(self.wanted_count) and not self.attempt and not self.busy_attempt
-
-    def want(self, task: Task) -> None:
-        """Add a task whose place is WANTED and that this peer holds."""
-        self.wanted_count += 1
-        heappush(self._wanted, (task.priority, task.age, task))
-
-    def unwant(self) -> None:
-        """Count one task out that is wanted from this peer no more."""
-        self.wanted_count -= 1
-        if len(self._wanted) > 2 * self.wanted_count + 16:
-            self._wanted = [entry for entry in self._wanted if self._is_wanted(entry)]
-            heapify(self._wanted)
-
-    def best(self) -> Task | None:
-        """The task to fetch first, or None."""
-        wanted = self._wanted
-        while wanted:
-            if self._is_wanted(wanted[0]):
-                return wanted[0][2]
-            heappop(wanted)
-        return None
-
-    def rank(self) -> Rank | None:
-        """Its place among the peers to gather from; None if it cannot be asked."""
-        if not self.available:
-            return None
-        best = self.best()
-        assert best is not None
-        return (best.priority, self.remote, -self.wanted_count, self.address)
-
-    def _is_wanted(self, entry: tuple[Priority, int, Task]) -> bool:
-        _, age, task = entry
-        return task.place is WANTED and task.age == age and task in self.held
-
-
 class Flight(msgspec.Struct, gc=False):
     """A gather that has not ended."""
 
@@ -183,9 +127,11 @@ class Ledger:
         self.incoming_nbytes = 0
         self.nbytes = 0
         """Bytes in memory."""
-        self._host = _host(config.address)
+        self._host = host_of(config.address)
         self.offers: list[Rank] = []
-        """A lazy heap. Invariant: each peer that is available has its present rank in it."""
+        """A lazy heap. Invariant: what a peer has `offered` is in it."""
+        self.restless: dict[PeerEntry, None] = {}
+        """Peers for which something has changed since they have offered."""
 
     def next_attempt(self) -> int:
         """A new number for an attempt or timer; positive, counting up."""
@@ -287,24 +233,31 @@ class Ledger:
         """What is known of a peer, created if unknown."""
         entry = self.peers.get(address)
         if entry is None:
-            remote = _host(address) != self._host
-            entry = self.peers[address] = PeerEntry(address, remote)
+            entry = PeerEntry(address, host_of(address) != self._host)
+            self.peers[address] = entry
         return entry
 
-    def set_holders(self, task: Task, holders: Mapping[Peer, object] | tuple[Peer, ...]) -> None:
+    def set_holders(self, task: Task, holders: Iterable[Peer]) -> None:
         """Replace the peers that are said to hold a task's value; this worker is never one."""
-        old = task.holders or {}
-        new = dict.fromkeys(peer for peer in holders if peer != self.config.address)
-        wanted = task.place is WANTED
-        for address in old.keys() - new.keys():
-            self._lose(task, address, wanted=wanted)
+        old = task.holders
+        if old is None and not holders:
+            return  # the common case: as before
+        new = dict.fromkeys(holders)
+        new.pop(self.config.address, None)
         task.holders = new or None
-        for address in new.keys() - old.keys():
+        wanted = task.place is WANTED
+        if old:
+            for address in old:
+                if address not in new:
+                    self._lose(task, address, wanted=wanted)
+        for address in new:
+            if old and address in old:
+                continue
             entry = self.peer(address)
             entry.held[task] = None
             if wanted:
                 entry.want(task)
-                self.offer(entry)
+                self.restless[entry] = None
 
     def remove_holder(self, task: Task, address: Peer) -> None:
         """One peer does not hold a task's value after all."""
@@ -318,47 +271,50 @@ class Ledger:
         del entry.held[task]
         if wanted:
             entry.unwant()
-            self.offer(entry)
-        self.forget_peer_if_idle(entry)
+            self.restless[entry] = None
+        if not entry.held:
+            self.forget_peer_if_idle(entry)
 
     def forget_peer_if_idle(self, entry: PeerEntry) -> None:
         """Keep no book on a peer that holds nothing and owes nothing."""
         if not entry.held and not entry.attempt and not entry.busy_attempt:
             self.peers.pop(entry.address, None)
+            self.restless.pop(entry, None)
 
     def want(self, task: Task) -> None:
         """Index a task whose place has become WANTED."""
         for address in task.holders or ():
             entry = self.peers[address]
             entry.want(task)
-            self.offer(entry)
+            self.restless[entry] = None
 
     def unwant(self, task: Task) -> None:
         """Take a task out whose place was WANTED."""
         for address in task.holders or ():
             entry = self.peers[address]
             entry.unwant()
-            self.offer(entry)
-
-    def offer(self, entry: PeerEntry) -> None:
-        """Put a peer's present rank among the offers, after anything that may have changed it."""
-        rank = entry.rank()
-        if rank is not None:
-            heappush(self.offers, rank)
-        if len(self.offers) > 4 * len(self.peers) + 64:
-            ranks = (peer.rank() for peer in self.peers.values())
-            self.offers = [rank for rank in ranks if rank is not None]
-            heapify(self.offers)
+            self.restless[entry] = None
 
     def best_offer(self) -> PeerEntry | None:
         """The peer to gather from first, or None."""
-        while self.offers:
-            rank = self.offers[0]
-            entry = self.peers.get(rank[3])
-            if entry is not None and entry.rank() == rank:
-                return entry
-            heappop(self.offers)
-        return None
+        offers, peers = self.offers, self.peers
+        for entry in self.restless:
+            entry.offered = rank = entry.rank()
+            if rank is not None:
+                heappush(offers, rank)
+        self.restless.clear()
+        while offers:
+            rank = offers[0]
+            entry = peers.get(rank[3])
+            if entry is not None and entry.offered is rank:
+                break
+            heappop(offers)
+        else:
+            return None
+        if len(offers) > 4 * len(peers) + 64:
+            self.offers = [rank for peer in peers.values() if (rank := peer.offered) is not None]
+            heapify(self.offers)
+        return entry
 
 
 def millionths(amount: float) -> int:
@@ -366,6 +322,7 @@ def millionths(amount: float) -> int:
     return round(amount * 1_000_000)
 
 
-def _host(address: Peer) -> str:
+@lru_cache(maxsize=1000)
+def host_of(address: Peer) -> str:
     """``tcp://10.0.0.1:80`` to ``10.0.0.1``."""
     return address.rpartition("://")[2].rpartition(":")[0]

@@ -80,7 +80,7 @@ class Machine:
         HANDLERS[type(stimulus)](ledger, stimulus, out)
         if ledger.stirred:
             start_ready(ledger, out)
-        if ledger.offers:
+        if ledger.restless or ledger.offers:
             start_gathers(ledger, out)
         return out
 

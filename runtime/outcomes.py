@@ -22,7 +22,7 @@ from trouper.wire.instructions import (
 )
 from trouper.wire.vocabulary import Key, Peer
 
-COMPUTED = Outcome.COMPUTED
+COMPUTED, FETCHED = Outcome.COMPUTED, Outcome.FETCHED  # members by themselves, as in `task`
 
 
 def current(ledger: Ledger, key: Key, attempt: int) -> Task | None:
@@ -121,26 +121,33 @@ def land(ledger: Ledger, peer: Peer, attempt: int) -> list[Task] | None:
     ledger.incoming_nbytes -= flight.nbytes
     entry = ledger.peers[peer]
     entry.attempt = 0
-    ledger.offer(entry)
+    ledger.restless[entry] = None
     ledger.forget_peer_if_idle(entry)
-    return sorted([ledger.tasks[key] for key in flight.keys], key=lambda task: task.age)
+    tasks = [ledger.tasks[key] for key in flight.keys]
+    if len(tasks) > 1:
+        tasks.sort(key=lambda task: task.age)
+    return tasks
 
 
 def gather_success(ledger: Ledger, ev: stimuli.GatherSuccess, out: list[Instruction]) -> None:
     """A peer has sent what it holds of what was asked for."""
     tasks = land(ledger, ev.peer, ev.attempt) or []
-    asked = {task.key for task in tasks}
-    for key in ev.data:
-        if key not in asked:
-            drop_stale(ledger, key, ev.attempt, out)
+    attempt, data = ev.attempt, ev.data
+    brought = 0
     for task in tasks:
-        if task.key in ev.data:
-            nbytes, type_name = ev.data[task.key]
-            conclude(ledger, task, Outcome.FETCHED, ev.attempt, nbytes, type_name, out)
+        if task.key in data:
+            brought += 1
+            nbytes, type_name = data[task.key]
+            conclude(ledger, task, FETCHED, attempt, nbytes, type_name, out)
             continue
         if task.activity is not None and not task.activity.cancelling:
             ledger.remove_holder(task, ev.peer)  # if cancelled, it may have been left out for that
-        conclude(ledger, task, Outcome.NOT_FETCHED, ev.attempt, 0, "", out)
+        conclude(ledger, task, Outcome.NOT_FETCHED, attempt, 0, "", out)
+    if len(data) > brought:
+        asked = {task.key for task in tasks}
+        for key in data:
+            if key not in asked:
+                drop_stale(ledger, key, attempt, out)
     settle_all(ledger, out)
 
 
@@ -204,7 +211,7 @@ def retry_busy_worker(ledger: Ledger, ev: stimuli.RetryBusyWorker, out: list[Ins
     entry = ledger.peers.get(ev.peer)
     if entry is not None and entry.busy_attempt == ev.attempt:
         entry.busy_attempt = 0
-        ledger.offer(entry)
+        ledger.restless[entry] = None
         ledger.forget_peer_if_idle(entry)
 
 

@@ -8,8 +8,7 @@ stimulus, and is used before `handle` returns.
 
 from trouper.runtime.ledger import BRIEF, Flight, Ledger, PeerEntry, millionths
 from trouper.runtime.ready import ReadyQueue
-from trouper.runtime.settling import leave
-from trouper.runtime.task import Executing, Fetching, Task
+from trouper.runtime.task import NOWHERE, Executing, Fetching, Task
 from trouper.wire.instructions import Execute, Gather, Instruction
 from trouper.wire.vocabulary import Entry
 
@@ -107,15 +106,17 @@ def start_gathers(ledger: Ledger, out: list[Instruction]) -> None:
         tasks = take_wanted(ledger, peer)
         if not tasks:
             return
-        attempt = ledger.next_attempt()
+        ledger.last_attempt = attempt = ledger.last_attempt + 1
+        address = peer.address
+        nbytes = 0
         for task in tasks:
-            task.activity = Fetching(attempt, peer.address, task.nbytes)
-        keys = tuple(task.key for task in tasks)
-        nbytes = sum(task.nbytes for task in tasks)
-        ledger.flights[attempt] = Flight(peer.address, keys, nbytes)
+            task.activity = Fetching(attempt, address, task.nbytes)
+            nbytes += task.nbytes
+        keys = tuple([task.key for task in tasks])
+        ledger.flights[attempt] = Flight(address, keys, nbytes)
         ledger.incoming_nbytes += nbytes
         peer.attempt = attempt
-        out.append(Gather(peer.address, attempt, keys, nbytes))
+        out.append(Gather(address, attempt, keys, nbytes))
 
 
 def is_throttled(ledger: Ledger) -> bool:
@@ -134,7 +135,8 @@ def take_wanted(ledger: Ledger, peer: PeerEntry) -> list[Task]:
     taken: list[Task] = []
     message_nbytes = 0
     while (task := peer.best()) is not None and fits(ledger, task, message_nbytes):
-        leave(ledger, task)
+        task.place = NOWHERE
+        ledger.unwant(task)
         taken.append(task)
         message_nbytes += task.nbytes
     return taken

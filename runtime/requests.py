@@ -8,7 +8,7 @@ from math import isfinite
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Ledger
-from trouper.runtime.settling import clear_result, forget_spec, leave, link, settle_all
+from trouper.runtime.settling import clear_result, forget_spec, leave, link, settle, settle_all
 from trouper.runtime.task import (
     COMPUTE,
     FAILED,
@@ -16,6 +16,7 @@ from trouper.runtime.task import (
     IN_MEMORY,
     NONE,
     NOTHING,
+    NOWHERE,
     READY,
     Executing,
     Task,
@@ -88,8 +89,7 @@ def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]
             if dependency.result is FAILED:
                 fail(ledger, task, 0, out, via=dependency, cancelled=dependency.cancelled)
                 break
-    ledger.unsettled.append(task)
-    ledger.unsettled += task.remote  # they may have found a holder
+    settle(ledger, task, out)
     settle_all(ledger, out)
 
 
@@ -175,6 +175,9 @@ def link_inputs(
         ledger.set_holders(dependency, holders)
         if dependency.result is FAILED:
             clear_result(ledger, dependency, out)  # a failure is no reason not to fetch it now
+            ledger.unsettled.append(dependency)
+        elif dependency.place is not NOWHERE:
+            ledger.unsettled.append(dependency)  # it may have found a holder
         remote.append(dependency)
     link(task, local, tuple(remote))
 

@@ -69,14 +69,15 @@ def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     if task.spec_id and goal is not COMPUTE:
         leave(ledger, task)
         forget_spec(ledger, task, out)
-    place = place_of(task)
-    if place is NOWHERE:
+    # As `place_of` has it; and the place of a task that stays where it is is not touched.
+    if task.activity is not None:
         leave(ledger, task)
-    elif place is not WAITING:
-        seek(ledger, task, place, out)
-    elif task.place not in _QUEUED:
-        leave(ledger, task)
-        queue(ledger, task)
+    elif goal is COMPUTE:
+        if task.place not in _QUEUED:
+            leave(ledger, task)
+            queue(ledger, task)
+    else:
+        seek(ledger, task, WANTED if task.holders else MISSING, out)
 
 
 def place_of(task: Task) -> Place:
@@ -111,11 +112,13 @@ def let_go(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
 def drop_value(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     """Nobody holds, needs or uses a value."""
     key = task.key
-    if task.dependents or task.holders or task.activity is not None:
+    if task.dependents or task.activity is not None:
         clear_result(ledger, task, out)
         out.append(ReleaseWorkerData(key))
         let_go(ledger, task, out)
     else:  # the same in short: what most values come to
+        if task.holders:
+            ledger.set_holders(task, ())
         ledger.nbytes -= task.nbytes
         task.result = NOTHING
         out.append(DropData(key, task.entry))
@@ -170,7 +173,8 @@ def leave(ledger: Ledger, task: Task) -> None:
             ledger.dequeue(task)
         for dependency in task.remote:
             dependency.remote_needs -= 1
-            ledger.unsettled.append(dependency)
+            if not dependency.hold:  # what is held stays where it is
+                ledger.unsettled.append(dependency)
 
 
 def queue(ledger: Ledger, task: Task) -> None:
@@ -239,7 +243,8 @@ def forget_spec(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
         if dependency.dependents:
             del dependency.dependents[task]
             dependency.dependents = dependency.dependents or None
-        ledger.unsettled.append(dependency)
+        if not dependency.hold:
+            ledger.unsettled.append(dependency)
     task.local = task.remote = ()
 
 
@@ -249,4 +254,5 @@ def unpin(ledger: Ledger, activity: Executing) -> None:
         task = ledger.tasks.get(key)
         if task is not None and task.entry == entry and task.result is IN_MEMORY:
             task.pins -= 1
-            ledger.unsettled.append(task)
+            if not task.hold:
+                ledger.unsettled.append(task)

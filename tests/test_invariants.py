@@ -142,6 +142,11 @@ def test_forgotten_offer_is_named() -> None:
     idle = Machine(Config())
     idle.handle(Pause())
     idle.handle(AcquireReplicas({"x": (P,)}))
-    idle.ledger.offers.clear()
+    idle.ledger.restless.clear()
+    with pytest.raises(InvariantError, match="offers something else"):
+        check(idle)
+    idle.ledger.best_offer()
+    assert idle.ledger.peers[P].rank() is not None
+    idle.ledger.peers[P].offered = idle.ledger.peers[P].rank()
     with pytest.raises(InvariantError, match="not offered"):
         check(idle)

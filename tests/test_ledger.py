@@ -29,7 +29,7 @@ def test_wanted_and_offers_do_not_outgrow_what_is_wanted() -> None:
     machine.handle(FreeKeys(tuple(f"t{number}" for number in range(990))))
     ledger = machine.ledger
     for peer in ledger.peers.values():
-        assert len(vars(peer)["_wanted"]) <= 2 * peer.wanted_count + 16
+        assert len(peer.wanted_heap) <= 2 * peer.wanted_count + 16
     assert len(ledger.offers) <= 4 * len(ledger.peers) + 65
     check(machine)
 
@@ -46,7 +46,7 @@ def test_waiting_for_a_busy_peer_costs_no_memory() -> None:
             else:
                 world.send(RetryBusyWorker(peer, owed.attempt))
     for entry in world.machine.ledger.peers.values():
-        assert len(vars(entry)["_wanted"]) < 40
+        assert len(entry.wanted_heap) < 40
     assert len(world.machine.ledger.offers) < 80
 
 

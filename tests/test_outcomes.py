@@ -389,7 +389,7 @@ def test_gather_brings_what_was_not_asked_for() -> None:
     world = new()
     world.send(AcquireReplicas({"x": (P,)}))
     out = world.send(GatherSuccess(P, 1, {"x": INT, "y": INT}))
-    assert out == [DropData("y", 1), AddKeys(("x",))]
+    assert out == [AddKeys(("x",)), DropData("y", 1)]
 
 
 @pytest.mark.parametrize(

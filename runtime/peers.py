@@ -1,0 +1,71 @@
+"""What is known of a peer, and what is to be fetched from it."""
+
+from heapq import heapify, heappop, heappush
+from typing import TypeAlias
+
+from trouper.runtime.task import WANTED, Task
+from trouper.wire.vocabulary import Peer, Priority
+
+Rank: TypeAlias = tuple[Priority, bool, int, Peer]
+"""Order of peers to gather from: best task, own host before others, most tasks, address."""
+
+
+class PeerEntry:
+    """What is known of a peer, and which of its values are to be fetched."""
+
+    __slots__ = (
+        "wanted_heap",
+        "address",
+        "attempt",
+        "busy_attempt",
+        "held",
+        "offered",
+        "remote",
+        "wanted_count",
+    )
+
+    def __init__(self, address: Peer, remote: bool) -> None:
+        self.address = address
+        self.remote = remote
+        self.attempt = 0
+        """The gather in flight from it; 0 if none. One at a time."""
+        self.busy_attempt = 0
+        """The timer that runs because it was busy; 0 if none."""
+        self.held: dict[Task, None] = {}
+        self.wanted_count = 0
+        self.offered: Rank | None = None
+        """Its rank when it was last asked for it."""
+        self.wanted_heap: list[tuple[Priority, int, Task]] = []
+
+    def want(self, task: Task) -> None:
+        """Add a task whose place is WANTED and that this peer holds."""
+        self.wanted_count += 1
+        heappush(self.wanted_heap, (task.priority, task.age, task))
+
+    def unwant(self) -> None:
+        """Count one task out that is wanted from this peer no more."""
+        self.wanted_count -= 1
+        if len(self.wanted_heap) > 2 * self.wanted_count + 16:
+            self.wanted_heap = [entry for entry in self.wanted_heap if self._is_wanted(entry)]
+            heapify(self.wanted_heap)
+
+    def best(self) -> Task | None:
+        """The task to fetch first, or None."""
+        wanted = self.wanted_heap
+        while wanted:
+            if self._is_wanted(wanted[0]):
+                return wanted[0][2]
+            heappop(wanted)
+        return None
+
+    def rank(self) -> Rank | None:
+        """Its place among the peers to gather from; None if it cannot be asked."""
+        if not self.wanted_count or self.attempt or self.busy_attempt:
+            return None
+        best = self.best()
+        assert best is not None
+        return (best.priority, self.remote, -self.wanted_count, self.address)
+
+    def _is_wanted(self, entry: tuple[Priority, int, Task]) -> bool:
+        _, age, task = entry
+        return task.place is WANTED and task.age == age and task in self.held
