@@ -78,6 +78,7 @@ ALWAYS_BRIEF = (1 << HISTORY) - 1
 PREFIXES = 1000
 """Of so many kinds of tasks it is remembered how long they take."""
 
+
 class Flight(msgspec.Struct, gc=False):
     """A gather that has not ended."""
 
@@ -168,10 +169,14 @@ class Ledger:
 
     def enqueue(self, task: Task) -> None:
         """Index a task whose place has become READY."""
-        queue = self.queue_of(task)
+        if task.resources:
+            queue = self.queue_of(task)
+            self.constrained_count += 1
+        else:
+            queue = self.plain_queues[task.executor]
         queue.push(task)
-        self.constrained_count += bool(task.resources)
-        if queue.slots.has_room:
+        slots = queue.slots
+        if slots.free > -slots.run_ahead:
             self.stirred = True
 
     def dequeue(self, task: Task) -> None:
@@ -258,6 +263,12 @@ class Ledger:
             if wanted:
                 entry.want(task)
                 self.restless[entry] = None
+
+    def forget_holders(self, task: Task) -> None:
+        """Nobody needs to know who holds the value of a task that is nowhere."""
+        for address in task.holders or ():
+            self._lose(task, address, wanted=False)
+        task.holders = None
 
     def remove_holder(self, task: Task, address: Peer) -> None:
         """One peer does not hold a task's value after all."""

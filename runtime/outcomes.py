@@ -148,7 +148,8 @@ def gather_success(ledger: Ledger, ev: stimuli.GatherSuccess, out: list[Instruct
         for key in data:
             if key not in asked:
                 drop_stale(ledger, key, attempt, out)
-    settle_all(ledger, out)
+    if ledger.unsettled:
+        settle_all(ledger, out)
 
 
 def gather_busy(ledger: Ledger, ev: stimuli.GatherBusy, out: list[Instruction]) -> None:

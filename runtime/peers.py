@@ -14,7 +14,6 @@ class PeerEntry:
     """What is known of a peer, and which of its values are to be fetched."""
 
     __slots__ = (
-        "wanted_heap",
         "address",
         "attempt",
         "busy_attempt",
@@ -22,6 +21,7 @@ class PeerEntry:
         "offered",
         "remote",
         "wanted_count",
+        "wanted_heap",
     )
 
     def __init__(self, address: Peer, remote: bool) -> None:

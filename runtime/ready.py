@@ -26,11 +26,6 @@ class Slots:
         self.lengthy = 0
         """How many tasks have a slot that are not known to be brief."""
 
-    @property
-    def has_room(self) -> bool:
-        """Whether anything at all may be handed over."""
-        return self.free > -self.run_ahead
-
 
 Requirement: TypeAlias = tuple[str, tuple[str, ...]]
 """The executor and the names of the resources that a task takes."""

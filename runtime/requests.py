@@ -8,7 +8,17 @@ from math import isfinite
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Ledger
-from trouper.runtime.settling import clear_result, forget_spec, leave, link, settle, settle_all
+from trouper.runtime.settling import (
+    clear_result,
+    drop_value,
+    forget_spec,
+    is_retained,
+    leave,
+    link,
+    queue,
+    settle,
+    settle_all,
+)
 from trouper.runtime.task import (
     COMPUTE,
     FAILED,
@@ -49,61 +59,61 @@ REPLICA_PRIORITY = (1,)
 def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]) -> None:
     """Claim a task to be computed, link its inputs, and queue it."""
     check_compute_task(ledger, ev)
-    key = ev.key
-    task = ledger.tasks.get(key)
+    task = ledger.tasks.get(ev.key)
     if task is None:
-        ledger.last_age = age = ledger.last_age + 1
-        if not (ev.local or ev.who_has or ev.resources):
-            # What follows below, made short: most tasks are new, and this one concerns no other.
-            ledger.tasks[key] = task = Task(
-                key, age, COMPUTE, ev.run_id, ev.spec_id, ev.priority, ev.executor, ev.prefix, READY
-            )
-            queue = ledger.plain_queues[ev.executor]
-            queue.push(task)
-            if queue.slots.free > -queue.slots.run_ahead:
-                ledger.stirred = True
-            return
-        task = ledger.tasks[key] = Task(key, age)
-    elif answer(Request.COMPUTE, task) is Do.FINISHED:
+        compute_new_task(ledger, ev, out)
+        return
+    if answer(Request.COMPUTE, task) is Do.FINISHED:
         task.hold = True
         task.run_id = ev.run_id
         out.append(DropSpec(ev.key, ev.spec_id))
         out.append(TaskFinished(ev.key, ev.run_id, task.entry, task.nbytes, task.type_name))
         return
-    elif task.spec_id == ev.spec_id:  # to be computed from this very spec already
+    if task.spec_id == ev.spec_id:  # to be computed from this very spec already
         task.claim = COMPUTE
         task.run_id = ev.run_id
         return
-    else:
-        clear_result(ledger, task, out)
-        leave(ledger, task)
-        forget_spec(ledger, task, out)
-        task.age = ledger.next_age()
-        activity = task.activity
-        if isinstance(activity, Executing) and activity.spec_id == ev.spec_id and activity.seceded:
-            out.append(LongRunning(ev.key, ev.run_id, None))  # nobody wanted to know at the time
-    claim(task, ev)
-    if ev.local or ev.who_has:
-        link_inputs(ledger, task, ev, out)
-        for dependency in task.local:
-            if dependency.result is FAILED:
-                fail(ledger, task, 0, out, via=dependency, cancelled=dependency.cancelled)
-                break
-    settle(ledger, task, out)
-    settle_all(ledger, out)
-
-
-def claim(task: Task, ev: stimuli.ComputeTask) -> None:
-    """Note what the scheduler wants to have computed, and how."""
+    clear_result(ledger, task, out)
+    leave(ledger, task)
+    forget_spec(ledger, task, out)
+    task.age = ledger.next_age()
+    activity = task.activity
+    if isinstance(activity, Executing) and activity.spec_id == ev.spec_id and activity.seceded:
+        out.append(LongRunning(ev.key, ev.run_id, None))  # nobody wanted to know at the time
     task.claim = COMPUTE
     task.run_id = ev.run_id
     task.spec_id = ev.spec_id
     task.priority = ev.priority
     task.executor = ev.executor
     task.prefix = ev.prefix
-    resources = ev.resources
-    if resources or task.resources:
-        task.resources = tuple([(name, float(resources[name])) for name in sorted(resources)])
+    task.resources = as_taken(ev.resources)
+    link_inputs(ledger, task, ev, out)
+    settle(ledger, task, out)
+    settle_all(ledger, out)
+
+
+def compute_new_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]) -> None:
+    """The same for a key that is not known, as most are: there is nothing to be undone."""
+    ledger.last_age = age = ledger.last_age + 1
+    ledger.tasks[ev.key] = task = Task(
+        ev.key, age, COMPUTE, ev.run_id, ev.spec_id, ev.priority, ev.executor, ev.prefix
+    )
+    if ev.resources:
+        task.resources = as_taken(ev.resources)
+    if ev.local or ev.who_has:
+        link_inputs(ledger, task, ev, out)
+        if task.result is NOTHING:
+            queue(ledger, task)
+        if ledger.unsettled:
+            settle_all(ledger, out)
+    else:
+        task.place = READY
+        ledger.enqueue(task)
+
+
+def as_taken(resources: dict[str, float]) -> tuple[tuple[str, float], ...]:
+    """What a task takes of resources, by name."""
+    return tuple([(name, float(resources[name])) for name in sorted(resources)])
 
 
 def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
@@ -164,22 +174,30 @@ def check_acyclic(ledger: Ledger, task: Task, local: tuple[Key, ...]) -> None:
 def link_inputs(
     ledger: Ledger, task: Task, ev: stimuli.ComputeTask, out: list[Instruction]
 ) -> None:
-    """Find or create the inputs of a task, and link them."""
-    local = tuple([ledger.tasks[key] for key in dict.fromkeys(ev.local)])
+    """Find or create the inputs of a task, and link them. One that has failed here fails it."""
+    tasks = ledger.tasks
+    local = tuple([tasks[key] for key in dict.fromkeys(ev.local)]) if ev.local else ()
     remote: list[Task] = []
-    priority = (*ev.priority, -task.age)  # among equals the inputs of the youngest task come first
     for key, holders in ev.who_has.items():
-        dependency = ledger.ensure(key, priority)
-        if dependency.result is not IN_MEMORY:
-            dependency.nbytes = ev.nbytes.get(key, dependency.nbytes)
+        dependency = tasks.get(key)
+        if dependency is None:
+            # Among equals the inputs of the youngest task are fetched first.
+            dependency = ledger.ensure(key, (*ev.priority, -task.age))
+        remote.append(dependency)
         ledger.set_holders(dependency, holders)
+        if dependency.result is IN_MEMORY:
+            continue
+        dependency.nbytes = ev.nbytes.get(key, dependency.nbytes)
         if dependency.result is FAILED:
             clear_result(ledger, dependency, out)  # a failure is no reason not to fetch it now
             ledger.unsettled.append(dependency)
         elif dependency.place is not NOWHERE:
             ledger.unsettled.append(dependency)  # it may have found a holder
-        remote.append(dependency)
     link(task, local, tuple(remote))
+    for dependency in local:
+        if dependency.result is FAILED:
+            fail(ledger, task, 0, out, via=dependency, cancelled=dependency.cancelled)
+            break
 
 
 def free_keys(ledger: Ledger, ev: stimuli.FreeKeys, out: list[Instruction]) -> None:
@@ -187,11 +205,16 @@ def free_keys(ledger: Ledger, ev: stimuli.FreeKeys, out: list[Instruction]) -> N
     tasks, unsettled = ledger.tasks, ledger.unsettled
     for key in ev.keys:
         task = tasks.get(key)
-        if task is not None:  # the table says WITHDRAW wherever it stands
-            task.claim = NONE
-            task.hold = False
+        if task is None:
+            continue
+        task.claim = NONE  # the table says WITHDRAW wherever it stands
+        task.hold = False
+        if task.result is IN_MEMORY and task.activity is None and not is_retained(task):
+            drop_value(ledger, task, out)  # at once, what `settle` would do
+        else:
             unsettled.append(task)
-    settle_all(ledger, out)
+    if unsettled:
+        settle_all(ledger, out)
 
 
 def withdraw(ledger: Ledger, task: Task) -> None:

@@ -105,7 +105,7 @@ def let_go(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
             out.append(CancelGather(activity.peer, activity.attempt, (task.key,)))
     elif task.result is NOTHING and not task.dependents:
         if task.holders:
-            ledger.set_holders(task, ())
+            ledger.forget_holders(task)
         ledger.tasks.pop(task.key, None)  # it may have been unsettled more than once
 
 
@@ -118,7 +118,7 @@ def drop_value(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
         let_go(ledger, task, out)
     else:  # the same in short: what most values come to
         if task.holders:
-            ledger.set_holders(task, ())
+            ledger.forget_holders(task)
         ledger.nbytes -= task.nbytes
         task.result = NOTHING
         out.append(DropData(key, task.entry))
@@ -220,8 +220,9 @@ def link(task: Task, local: tuple[Task, ...], remote: tuple[Task, ...]) -> None:
     task.remote = remote
     for dependency in local + remote:
         if dependency.dependents is None:
-            dependency.dependents = {}
-        dependency.dependents[task] = None
+            dependency.dependents = {task: None}
+        else:
+            dependency.dependents[task] = None
     for dependency in local:
         dependency.local_needs += 1
 
@@ -240,9 +241,12 @@ def forget_spec(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     for dependency in task.local:
         dependency.local_needs -= 1
     for dependency in task.local + task.remote:
-        if dependency.dependents:
-            del dependency.dependents[task]
-            dependency.dependents = dependency.dependents or None
+        dependents = dependency.dependents
+        if dependents:
+            if len(dependents) == 1:
+                dependency.dependents = None
+            else:
+                del dependents[task]
         if not dependency.hold:
             ledger.unsettled.append(dependency)
     task.local = task.remote = ()
