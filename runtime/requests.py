@@ -188,6 +188,8 @@ def link_inputs(
         if dependency.result is IN_MEMORY:
             continue
         dependency.nbytes = ev.nbytes.get(key, dependency.nbytes)
+        if not dependency.priority and dependency.place is NOWHERE:  # it has had a value
+            dependency.priority = (*ev.priority, -task.age)
         if dependency.result is FAILED:
             clear_result(ledger, dependency, out)  # a failure is no reason not to fetch it now
             ledger.unsettled.append(dependency)
@@ -259,6 +261,8 @@ def acquire_replicas(ledger: Ledger, ev: stimuli.AcquireReplicas, out: list[Inst
         else:
             clear_result(ledger, task, out)
             task.claim = FETCH
+            if not task.priority and task.place is NOWHERE:  # it has had a value
+                task.priority = REPLICA_PRIORITY
             task.nbytes = ev.nbytes.get(key, task.nbytes)
             ledger.unsettled.append(task)
         ledger.set_holders(task, holders)

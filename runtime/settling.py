@@ -115,6 +115,9 @@ def drop_value(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     if task.dependents or task.activity is not None:
         clear_result(ledger, task, out)
         out.append(ReleaseWorkerData(key))
+        # Its priority went when the value came; if it is sought again, it is for one of these.
+        ranks = [(*dependent.priority, -dependent.age) for dependent in task.dependents or ()]
+        task.priority = min(ranks, default=())
         let_go(ledger, task, out)
     else:  # the same in short: what most values come to
         if task.holders:

@@ -243,6 +243,8 @@ def keep(
     elif task.spec_id:  # the same in short, for tasks that concern no other
         out.append(DropSpec(task.key, task.spec_id))
         task.spec_id = 0
+    task.priority = ()  # values are what a worker has most of: they keep only what is read again
+    task.executor = task.prefix = ""
     task.claim = NONE
     task.result = IN_MEMORY
     task.entry = attempt
