@@ -91,7 +91,7 @@ WORLDS: dict[str, Bounds] = {
         resources=({}, {"gpu": 1}),
         secede=True,
     ),
-    "clients": Bounds(replicas=(), secede=True, scatter=True, cancel=True),
+    "clients": Bounds(remote=((A,),), replicas=(), scatter=True, cancel=True),
     "priorities": Bounds(remote=((A,),), replicas=(X,), priorities=((0,), (2,))),
 }
 """By name."""
