@@ -73,12 +73,7 @@ WORLDS: dict[str, Bounds] = {
         refresh=True,
     ),
     "count": Bounds(
-        Config(address=HERE, limits=ONE_AT_A_TIME),
-        computed=(Y,),
-        local=False,
-        remote=((A,),),
-        holders=((A,), (B,)),
-        nbytes=10,
+        Config(address=HERE, limits=ONE_AT_A_TIME), computed=(), holders=((A,), (B,)), nbytes=10
     ),
     "bytes": Bounds(
         Config(address=HERE, limits=FEW_BYTES), computed=(), holders=((A,), (A, B)), nbytes=10
