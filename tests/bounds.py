@@ -73,12 +73,7 @@ WORLDS: dict[str, Bounds] = {
         refresh=True,
     ),
     "count": Bounds(
-        Config(address=HERE, limits=ONE_AT_A_TIME),
-        computed=(Y,),
-        local=False,
-        remote=((A,),),
-        holders=((A,), (B,)),
-        nbytes=10,
+        Config(address=HERE, limits=ONE_AT_A_TIME), computed=(), holders=((A,), (B,)), nbytes=10
     ),
     "bytes": Bounds(
         Config(address=HERE, limits=FEW_BYTES), computed=(), holders=((A,), (A, B)), nbytes=10
@@ -91,7 +86,7 @@ WORLDS: dict[str, Bounds] = {
         resources=({}, {"gpu": 1}),
         secede=True,
     ),
-    "clients": Bounds(replicas=(), secede=True, scatter=True, cancel=True),
+    "clients": Bounds(remote=((A,),), replicas=(), scatter=True, cancel=True),
     "priorities": Bounds(remote=((A,),), replicas=(X,), priorities=((0,), (2,))),
 }
 """By name."""

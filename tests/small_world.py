@@ -20,7 +20,7 @@ from trouper.wire import instructions as ins
 from trouper.wire import stimuli as st
 from trouper.wire.instructions import Instruction
 from trouper.wire.stimuli import Stimulus
-from trouper.wire.vocabulary import Key
+from trouper.wire.vocabulary import Entry, Key, Peer
 
 THIS_RUN = PAST_RUN + 1
 """The run_id of the request that is being sent."""
@@ -45,8 +45,18 @@ class Small(Books):
         From a canonical state only, in which no request has run_id `THIS_RUN` yet.
         """
         missing = {task.key for task in self.machine.ledger.missing}
+        cancelled = self._cancelled()
+        is_outdated = self._is_outdated(stimulus)
+        absent = self._absent(stimulus)
         for instruction in self.tell(stimulus):
             _check_run(instruction, stimulus)
+            if isinstance(instruction, (ins.TaskFinished, ins.TaskErred)):
+                assert not is_outdated, "it reports the outcome of a spec that is not wanted"
+            if isinstance(instruction, (ins.CancelExecute, ins.CancelGather)):
+                assert cancelled.isdisjoint(_cancelled_by(instruction)), "it cancels twice"
+        for key, peer in absent:
+            task = self.machine.ledger.tasks.get(key)
+            assert task is None or peer not in (task.holders or ()), "it would ask there again"
         if isinstance(stimulus, st.ComputeTask):
             task = self.machine.ledger.tasks.get(stimulus.key)
             assert task is None or task.run_id == THIS_RUN, "the newest run_id is forgotten"
@@ -65,6 +75,30 @@ class Small(Books):
             assert all(isinstance(instruction, ins.DropData) for instruction in out), stimulus
         check(self.machine)
         assert self.machine.snapshot() == before, "something stale has changed it"
+
+    def _cancelled(self) -> set[Entry]:
+        """Key and attempt of all that has been cancelled and not ended."""
+        tasks = self.machine.ledger.tasks.values()
+        running = [(task.key, task.activity) for task in tasks if task.activity is not None]
+        return {(key, activity.attempt) for key, activity in running if activity.cancelling}
+
+    def _absent(self, stimulus: Stimulus) -> list[tuple[Key, Peer]]:
+        """Keys that a peer has been asked for, and turns out not to hold."""
+        if not isinstance(stimulus, (st.GatherSuccess, st.GatherNetworkFailure)):
+            return []
+        keys = set(self.machine.ledger.flights[stimulus.attempt].keys)
+        if isinstance(stimulus, st.GatherSuccess):
+            keys -= stimulus.data.keys()
+            keys -= {key for key, _ in self._cancelled()}  # it may have left them out for that
+        return [(key, stimulus.peer) for key in sorted(keys)]
+
+    def _is_outdated(self, stimulus: Stimulus) -> bool:
+        """Whether an attempt ends that ran another spec than the one wanted now, if any is."""
+        if not isinstance(stimulus, (st.ExecuteSuccess, st.ExecuteFailure)):
+            return False
+        ran = self.owed[stimulus.attempt]
+        assert isinstance(ran, ins.Execute)
+        return self.machine.ledger.tasks[stimulus.key].spec_id != ran.spec_id
 
     def _verify_owed(self) -> None:
         """What is owed is the very thing that the machine waits for."""
@@ -100,6 +134,12 @@ STALE: tuple[Stimulus, ...] = (
     st.FindMissing(STALE_ATTEMPT),
 )
 """What would end an attempt that is long over."""
+
+
+def _cancelled_by(instruction: ins.CancelExecute | ins.CancelGather) -> set[Entry]:
+    if isinstance(instruction, ins.CancelExecute):
+        return {(instruction.key, instruction.attempt)}
+    return {(key, instruction.attempt) for key in instruction.keys}
 
 
 def _check_run(instruction: Instruction, cause: Stimulus) -> None:
