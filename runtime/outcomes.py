@@ -9,8 +9,8 @@ from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Ledger
 from trouper.runtime.requests import lose_peer
 from trouper.runtime.settling import settle_all
-from trouper.runtime.task import WANTED, Executing, Task
-from trouper.runtime.transitions import Outcome, conclude
+from trouper.runtime.task import FAILED, WAITING, WANTED, Executing, Task
+from trouper.runtime.transitions import Outcome, conclude, fail
 from trouper.wire import stimuli
 from trouper.wire.instructions import (
     DropData,
@@ -177,9 +177,18 @@ def gather_network_failure(
 
 
 def gather_failure(ledger: Ledger, ev: stimuli.GatherFailure, out: list[Instruction]) -> None:
-    """What a peer has sent cannot be read."""
-    for task in land(ledger, ev.peer, ev.attempt) or []:
+    """What a peer has sent cannot be read: it has failed, and with it whoever waits for it.
+
+    No scheduler would tell: to it the values are in memory at the peer (distributed #6705).
+    """
+    tasks = land(ledger, ev.peer, ev.attempt) or []
+    for task in tasks:
         conclude(ledger, task, Outcome.UNREADABLE, ev.attempt, 0, ev.type_name, out)
+    for task in tasks:
+        if task.result is FAILED:
+            for dependent in tuple(task.dependents or ()):
+                if dependent.place is WAITING:
+                    fail(ledger, dependent, 0, out, via=task)
     settle_all(ledger, out)
 
 

@@ -13,7 +13,8 @@ Everything else follows, and is one rule: `settling.settle` puts each task where
 say that it belongs.
 
 Failure and cancellation go down to dependents along local inputs only: who fetches an input from
-elsewhere is told by the scheduler what becomes of it.
+elsewhere is told by the scheduler what becomes of it. An input that came and cannot be read is the
+exception, see `outcomes.gather_failure`.
 """
 
 from enum import Enum, IntEnum
@@ -207,7 +208,8 @@ def _give_none(
     """An attempt has brought no value that counts."""
     if verdict is _ERRED:
         if outcome is Outcome.UNREADABLE:
-            # Not `fail`: the needs that remain would fetch the same unreadable value again.
+            # Not `fail`: the needs that remain would fetch the same unreadable value again. Who
+            # waits for it fails when all of the flight has been judged.
             end_with_failure(ledger, task, attempt, out)
         else:
             fail(ledger, task, attempt, out)

@@ -162,6 +162,18 @@ def test_failures_stay_known() -> None:
     assert both.phases("x") == ("error", "released")
 
 
+def test_unreadable_inputs() -> None:
+    """Who waits for an input that cannot be read fails with it: nobody else would tell."""
+    both = Both()
+    both.tell(
+        ComputeTask("y", 1, 1, who_has={"x": (P,)}, nbytes={"x": 1}),
+        GatherFailure(P, 1, "UnpicklingError"),
+    )
+    assert both.phases("x") == ("error", "error")
+    assert both.phases("y") == ("error", "waiting")
+    assert both.said("y") == ([("TaskErred", (1, "x", False))], [])
+
+
 def test_add_keys_for_what_is_held() -> None:
     """A scheduler that asks for a copy does not know of the one that is here."""
     both = Both()

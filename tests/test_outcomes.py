@@ -23,6 +23,7 @@ from trouper.wire.instructions import (
 )
 from trouper.wire.stimuli import (
     AcquireReplicas,
+    CancelTask,
     ComputeTask,
     ExecuteCancelled,
     ExecuteFailure,
@@ -170,6 +171,37 @@ def test_failed_copy_is_unreadable_only_for_who_fetches() -> None:
         DropData("y", 1),
         Execute("y", 2, 1, 1, "thread", ()),
     ]
+
+
+def test_unreadable_input_fails_all_that_wait_for_it() -> None:
+    """And who depends on those; each fails once, whatever else it has waited for."""
+    world = new()
+    world.play(
+        ComputeTask("y", 1, 1, who_has={"a": (P,), "b": (P,)}),
+        ComputeTask("z", 2, 2, local=("y",)),
+        ComputeTask("other", 3, 3, who_has={"c": (Q,)}),
+    )
+    assert world.send(GatherFailure(P, 1, "UnpicklingError")) == [
+        TaskErred("a", 0, 1),
+        TaskErred("b", 0, 1),
+        DropSpec("y", 1),
+        TaskErred("y", 1, 0, via="a"),
+        DropSpec("z", 2),
+        TaskErred("z", 2, 0, via="y"),
+    ]
+    assert world.machine.phase("other") == "waiting"
+
+
+def test_unreadable_copy_does_not_fail_who_runs_with_another() -> None:
+    world = new()
+    world.play(
+        ComputeTask("y", 1, 1, who_has={"x": (P,)}),
+        GatherSuccess(P, 1, {"x": INT}),
+        CancelTask("x"),
+        AcquireReplicas({"x": (Q,)}),
+    )
+    assert world.send(GatherFailure(Q, 3, "UnpicklingError")) == [TaskErred("x", 0, 3)]
+    assert world.send(ExecuteSuccess("y", 2, 5, "int"))[-1] == TaskFinished("y", 1, 2, 5, "int")
 
 
 def test_peer_that_does_not_hold_it_is_not_asked_again() -> None:

@@ -10,7 +10,7 @@ import operator
 from collections import Counter
 from typing import Any
 
-from reference import Reference, State, wsm
+from reference import ERROR, Reference, State, wsm
 
 from trouper.runtime.ledger import Config
 from trouper.wire import instructions as ins
@@ -155,6 +155,8 @@ class MendedReference(Reference):
             out += self._feed(self._event(word))
         if isinstance(stimulus, st.ExecuteFailure | st.ExecuteCancelled):
             self._seek_what_failed(stimulus.key)
+        if isinstance(stimulus, st.GatherFailure):
+            out += self._fail_who_waits()
         self._unlink_what_is_done()
         self._stand_by_needs()
         if not begun:
@@ -279,6 +281,20 @@ class MendedReference(Reference):
                     self._recommend(old, "released")
                 if old.state == "released" and not old.dependents:
                     self._recommend(old, "forgotten")
+
+    def _fail_who_waits(self) -> list[Instruction]:
+        """*unreadable inputs*: who waits for an input that could not be read fails with it."""
+        out: list[Instruction] = []
+        for task in sorted(self.state.waiting, key=BY_RANK):
+            unreadable = [dep for dep in task.waiting_for_data if dep.state == "error"]
+            if unreadable:
+                self.mended["unreadable inputs"] += 1
+                via = str(min(unreadable, key=BY_RANK).key)
+                out.append(ins.TaskErred(str(task.key), task.run_id, 0, via))
+                failed = ("error", *ERROR.values(), task.run_id)
+                self.state._transitions({task: failed}, stimulus_id=self.stimulus_id)
+                self._seek_what_failed(str(task.key))
+        return out
 
     def _stand_by_needs(self) -> None:
         """Who waits still needs its inputs, whatever the scheduler has said of them."""
