@@ -49,7 +49,7 @@ class Story:
         """The intended difference at which the story has ended, if it has."""
         self.avoided: Counter[str] = Counter()
         """Stimuli left out for an intended difference that they would have led to."""
-        self.deck = [act for act, weight in ACTS for _ in range(weight)]
+        self.deck = [act for act, weight in ACTS for _ in range(weight * self.rng.choice(OFTENER))]
 
     def tell(self, steps: int) -> None:
         """So many stimuli.
@@ -256,3 +256,6 @@ ACTS: tuple[tuple[Act, int], ...] = (
     (end_wait, 4),
 )
 """What can happen, and how often."""
+
+OFTENER = (1, 1, 1, 5)
+"""In each story some of it happens more often: what is rare has to meet what is rare."""

@@ -163,7 +163,7 @@ class MendedReference(Reference):
             self._remember(stimulus)
         out += self._free_what_is_not_used()
         self._note_claims_and_cancellations()
-        self._write_book()
+        self._close_book()
         if isinstance(stimulus, st.GatherBusy):
             out = [word for word in map(self._unless_unwanted, out) if word is not None]
         for told in state.choose(self.stimulus_id):
@@ -356,15 +356,9 @@ class MendedReference(Reference):
             if str(key) in keys:
                 self.book[key] = (peers - {peer}, nbytes)
 
-    def _write_book(self) -> None:
-        tasks = self.state.tasks
-        for key in self.book.keys() - tasks.keys():
+    def _close_book(self) -> None:
+        for key in self.book.keys() - self.state.tasks.keys():
             del self.book[key]
-        for key, task in tasks.items():
-            if task.who_has or task.state != "released":
-                _, nbytes = self.book.get(key, NOTHING_KNOWN)
-                nbytes = nbytes if task.nbytes is None else task.nbytes
-                self.book[key] = (frozenset(task.who_has), nbytes)
 
     def _note_claims_and_cancellations(self) -> None:
         flying = {str(task.key) for task in self.state.in_flight_tasks}
