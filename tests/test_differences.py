@@ -398,6 +398,18 @@ def test_scatter_meets_work() -> None:
     assert both.machine.phase("x") == "memory"
 
 
+def test_scatter_meets_a_flight() -> None:
+    """The gather fails, and distributed throws the value away that the client has put here."""
+    both = Both(validate=False)
+    both.tell(
+        AcquireReplicas({"x": (P,)}, {"x": 1}),
+        UpdateData({"x": ONE}, -1),
+        GatherFailure(P, 1, "UnpicklingError"),
+    )
+    assert both.phases("x") == ("memory", "error")
+    assert ("released", "error") in both.reference.transitions.seen
+
+
 def test_timers() -> None:
     """Ours asks to be reminded when something becomes missing; distributed asks every second."""
     both = Both()

@@ -119,6 +119,10 @@ def steal(story: Story) -> None:
     story.cluster.steal(story.key())
 
 
+def rerun(story: Story) -> None:
+    story.cluster.rerun(story.key())
+
+
 def cancel_compute(story: Story) -> None:
     story.cluster.cancel_compute(story.key())
 
@@ -238,6 +242,7 @@ ACTS: tuple[tuple[Act, int], ...] = (
     (acquire, 4),
     (remove, 3),
     (steal, 3),
+    (rerun, 3),
     (cancel_compute, 1),
     (scatter, 2),
     (peer_ends, 4),

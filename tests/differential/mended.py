@@ -153,6 +153,7 @@ class MendedReference(Reference):
         out: list[Instruction] = []
         for word in self._adapt(stimulus, out):
             out += self._feed(self._event(word))
+        self.transitions.counts = False  # what follows is our doing
         if isinstance(stimulus, st.ExecuteFailure | st.ExecuteCancelled):
             self._seek_what_failed(stimulus.key)
         if isinstance(stimulus, st.GatherFailure):
@@ -166,6 +167,7 @@ class MendedReference(Reference):
         self._close_book()
         if isinstance(stimulus, st.GatherBusy):
             out = [word for word in map(self._unless_unwanted, out) if word is not None]
+        self.transitions.counts = True
         for told in state.choose(self.stimulus_id):
             out += self._instruction(told)
         return out
