@@ -171,7 +171,7 @@ def test_unreadable_inputs() -> None:
     )
     assert both.phases("x") == ("error", "error")
     assert both.phases("y") == ("error", "waiting")
-    assert both.said("y") == ([("TaskErred", (1, "x", False))], [])
+    assert both.said("y") == ([("TaskErred", (1, False))], [])
 
 
 def test_add_keys_for_what_is_held() -> None:

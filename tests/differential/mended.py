@@ -288,11 +288,9 @@ class MendedReference(Reference):
         """*unreadable inputs*: who waits for an input that could not be read fails with it."""
         out: list[Instruction] = []
         for task in sorted(self.state.waiting, key=BY_RANK):
-            unreadable = [dep for dep in task.waiting_for_data if dep.state == "error"]
-            if unreadable:
+            if any(dep.state == "error" for dep in task.waiting_for_data):
                 self.mended["unreadable inputs"] += 1
-                via = str(min(unreadable, key=BY_RANK).key)
-                out.append(ins.TaskErred(str(task.key), task.run_id, 0, via))
+                out.append(ins.TaskErred(str(task.key), task.run_id, 0))
                 failed = ("error", *ERROR.values(), task.run_id)
                 self.state._transitions({task: failed}, stimulus_id=self.stimulus_id)
                 self._seek_what_failed(str(task.key))
