@@ -171,7 +171,7 @@ def test_unreadable_inputs() -> None:
     )
     assert both.phases("x") == ("error", "error")
     assert both.phases("y") == ("error", "waiting")
-    assert both.said("y") == ([("TaskErred", (1, "x", False))], [])
+    assert both.said("y") == ([("TaskErred", (1, False))], [])
 
 
 def test_add_keys_for_what_is_held() -> None:
@@ -396,6 +396,18 @@ def test_scatter_meets_work() -> None:
     assert both.said("x")[0] == [("TaskFinished", (1, *ONE))]
     assert both.machine.handle(ExecuteSuccess("x", 1, *ONE))[0].key == "x"  # type: ignore
     assert both.machine.phase("x") == "memory"
+
+
+def test_scatter_meets_a_flight() -> None:
+    """The gather fails, and distributed throws the value away that the client has put here."""
+    both = Both(validate=False)
+    both.tell(
+        AcquireReplicas({"x": (P,)}, {"x": 1}),
+        UpdateData({"x": ONE}, -1),
+        GatherFailure(P, 1, "UnpicklingError"),
+    )
+    assert both.phases("x") == ("memory", "error")
+    assert ("released", "error") in both.reference.transitions.seen
 
 
 def test_timers() -> None:

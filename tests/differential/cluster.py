@@ -290,6 +290,16 @@ class Cluster:
             task.stolen = (f"steal-{self.steals}", self.rng.choice(thieves))
             self.down.append(st.StealRequest(key, task.stolen[0]))
 
+    def rerun(self, key: Key) -> None:
+        """A client lets a key go that is processed here, and wants it again; a peer is quicker."""
+        task = self.tasks[key]
+        peers = [peer for peer in PEERS if self.nodes[peer].alive and self.nodes[peer].known]
+        if task.worker == ADDRESS and task.state == "processing" and peers:
+            self._free(task)
+            self._send_to(task, self.rng.choice(peers))
+            self.peer_ends(key)
+            self.acquire([key])
+
     def cancel_compute(self, key: Key) -> None:
         """The scheduler would rather not have it computed; it frees the key for good next."""
         task = self.tasks[key]

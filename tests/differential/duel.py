@@ -201,7 +201,8 @@ def _plain(word: Instruction) -> list[tuple[str, str, Any]]:
         case ins.TaskFinished():
             return [(word.key, name, (word.run_id, word.nbytes, word.type_name))]
         case ins.TaskErred():
-            return [(word.key, name, (word.run_id, word.via, word.cancelled))]
+            # Which of several failed inputs is named is ours alone: distributed names none.
+            return [(word.key, name, (word.run_id, word.cancelled))]
         case ins.StealResponse():
             # Distributed names no more than this, and on the wire we neither.
             state = word.phase and word.phase.partition("(")[0]

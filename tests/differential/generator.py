@@ -49,7 +49,7 @@ class Story:
         """The intended difference at which the story has ended, if it has."""
         self.avoided: Counter[str] = Counter()
         """Stimuli left out for an intended difference that they would have led to."""
-        self.deck = [act for act, weight in ACTS for _ in range(weight)]
+        self.deck = [act for act, weight in ACTS for _ in range(weight * self.rng.choice(OFTENER))]
 
     def tell(self, steps: int) -> None:
         """So many stimuli.
@@ -117,6 +117,10 @@ def remove(story: Story) -> None:
 
 def steal(story: Story) -> None:
     story.cluster.steal(story.key())
+
+
+def rerun(story: Story) -> None:
+    story.cluster.rerun(story.key())
 
 
 def cancel_compute(story: Story) -> None:
@@ -238,6 +242,7 @@ ACTS: tuple[tuple[Act, int], ...] = (
     (acquire, 4),
     (remove, 3),
     (steal, 3),
+    (rerun, 3),
     (cancel_compute, 1),
     (scatter, 2),
     (peer_ends, 4),
@@ -256,3 +261,6 @@ ACTS: tuple[tuple[Act, int], ...] = (
     (end_wait, 4),
 )
 """What can happen, and how often."""
+
+OFTENER = (1, 1, 1, 5)
+"""In each story some of it happens more often: what is rare has to meet what is rare."""

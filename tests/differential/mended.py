@@ -153,6 +153,7 @@ class MendedReference(Reference):
         out: list[Instruction] = []
         for word in self._adapt(stimulus, out):
             out += self._feed(self._event(word))
+        self.transitions.counts = False  # what follows is our doing
         if isinstance(stimulus, st.ExecuteFailure | st.ExecuteCancelled):
             self._seek_what_failed(stimulus.key)
         if isinstance(stimulus, st.GatherFailure):
@@ -163,9 +164,10 @@ class MendedReference(Reference):
             self._remember(stimulus)
         out += self._free_what_is_not_used()
         self._note_claims_and_cancellations()
-        self._write_book()
+        self._close_book()
         if isinstance(stimulus, st.GatherBusy):
             out = [word for word in map(self._unless_unwanted, out) if word is not None]
+        self.transitions.counts = True
         for told in state.choose(self.stimulus_id):
             out += self._instruction(told)
         return out
@@ -286,11 +288,9 @@ class MendedReference(Reference):
         """*unreadable inputs*: who waits for an input that could not be read fails with it."""
         out: list[Instruction] = []
         for task in sorted(self.state.waiting, key=BY_RANK):
-            unreadable = [dep for dep in task.waiting_for_data if dep.state == "error"]
-            if unreadable:
+            if any(dep.state == "error" for dep in task.waiting_for_data):
                 self.mended["unreadable inputs"] += 1
-                via = str(min(unreadable, key=BY_RANK).key)
-                out.append(ins.TaskErred(str(task.key), task.run_id, 0, via))
+                out.append(ins.TaskErred(str(task.key), task.run_id, 0))
                 failed = ("error", *ERROR.values(), task.run_id)
                 self.state._transitions({task: failed}, stimulus_id=self.stimulus_id)
                 self._seek_what_failed(str(task.key))
@@ -356,15 +356,9 @@ class MendedReference(Reference):
             if str(key) in keys:
                 self.book[key] = (peers - {peer}, nbytes)
 
-    def _write_book(self) -> None:
-        tasks = self.state.tasks
-        for key in self.book.keys() - tasks.keys():
+    def _close_book(self) -> None:
+        for key in self.book.keys() - self.state.tasks.keys():
             del self.book[key]
-        for key, task in tasks.items():
-            if task.who_has or task.state != "released":
-                _, nbytes = self.book.get(key, NOTHING_KNOWN)
-                nbytes = nbytes if task.nbytes is None else task.nbytes
-                self.book[key] = (frozenset(task.who_has), nbytes)
 
     def _note_claims_and_cancellations(self) -> None:
         flying = {str(task.key) for task in self.state.in_flight_tasks}

@@ -128,10 +128,11 @@ class Transitions:
 
     def __init__(self) -> None:
         self.seen: dict[tuple[str, str], int] = {}
+        self.counts = True
 
     def transition(self, key: Any, start: str, finish: str) -> None:
         """Called after each transition."""
-        self.seen[start, finish] = self.seen.get((start, finish), 0) + 1
+        self.seen[start, finish] = self.seen.get((start, finish), 0) + self.counts
 
 
 class Reference:

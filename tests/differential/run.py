@@ -114,7 +114,7 @@ def report(total: Tally) -> None:
     """What was visited, which transitions were not, and which differences were met."""
     print(f"\n{total.stories} stories, {total.stimuli} stimuli, digest {total.digest}")
     table = set(wsm.WorkerState._TRANSITIONS_TABLE)
-    missed = sorted(table - total.transitions.keys())
+    missed = sorted(table - (+total.transitions).keys())
     print(f"{len(table) - len(missed)} of {len(table)} transitions of distributed; not reached:")
     _print_list(" -> ".join(pair) for pair in missed)
     print(f"{len(total.visited)} pairs (phase, stimulus):")
