@@ -1,5 +1,7 @@
 """The books: lazy heaps that stay small, and peers that are forgotten."""
 
+import gc
+
 import pytest
 from model import World
 
@@ -7,9 +9,10 @@ from trouper.runtime.errors import ResourceError
 from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config, Ledger, millionths
 from trouper.runtime.machine import Machine
-from trouper.runtime.task import Executing
+from trouper.runtime.task import Executing, Task
 from trouper.wire.stimuli import (
     AcquireReplicas,
+    ComputeTask,
     FreeKeys,
     GatherBusy,
     Pause,
@@ -32,6 +35,28 @@ def test_wanted_and_offers_do_not_outgrow_what_is_wanted() -> None:
         assert len(peer.wanted_heap) <= 2 * peer.wanted_count + 16
     assert len(ledger.offers) <= 4 * len(ledger.peers) + 65
     check(machine)
+
+
+def tasks_alive() -> int:
+    """How many tasks anything at all still refers to."""
+    gc.collect()
+    return sum(type(one) is Task for one in gc.get_objects())
+
+
+def test_tasks_that_have_left_a_queue_are_not_kept_by_it() -> None:
+    machine = Machine(Config())
+    before = tasks_alive()
+    machine.handle(Pause())
+    machine.handle(ComputeTask("ready", 1, 1, priority=(1,)))
+    machine.handle(AcquireReplicas({"wanted": (P,)}))
+    for number in range(200):
+        ready = (f"in turn {number}", f"out of turn {number}")
+        for priority, key in zip((2, 0), ready, strict=True):
+            machine.handle(ComputeTask(key, 1, 1, priority=(priority,)))
+        wanted = (f"one {number}", f"other {number}")
+        machine.handle(AcquireReplicas(dict.fromkeys(wanted, (P,))))
+        machine.handle(FreeKeys((*ready, *wanted)))
+    assert 2 <= tasks_alive() - before < 50
 
 
 def test_waiting_for_a_busy_peer_costs_no_memory() -> None:
