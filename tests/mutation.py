@@ -58,10 +58,12 @@ TESTS = (
     "test_outcomes.py",
     "test_requests.py",
     "test_policies.py",
+    "test_ready.py",
     "test_ledger.py",
     "test_task.py",
     "test_machine.py",
     "test_snapshot.py",
+    "test_scenarios.py",
 )
 """The pure tests: of the machine, without a clock, a thread or a process."""
 
