@@ -63,7 +63,6 @@ TESTS = (
     "test_task.py",
     "test_machine.py",
     "test_snapshot.py",
-    "test_scenarios.py",
 )
 """The pure tests: of the machine, without a clock, a thread or a process."""
 
