@@ -48,6 +48,7 @@ MODULES = (
     "requests",
     "outcomes",
     "ready",
+    "peers",
     "ledger",
     "policies",
     "machine",
