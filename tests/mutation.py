@@ -6,9 +6,9 @@
     python tests/mutation.py --baseline
 
 Not part of the suite and not of CI: a run takes minutes to hours. The mutants are those of
-cosmic-ray's operators (``pip install cosmic-ray``), and one of our own that deletes a statement.
-Annotations are left alone. Each mutant runs in a process of its own, forked from this one when
-everything but trouper is imported, so that no file changes and starting costs next to nothing.
+cosmic-ray's operators (``pip install -e '.[mutation]'``), and of one of our own that deletes a
+statement. Annotations are left alone. Each mutant runs in a process of its own, forked from this
+one when everything but trouper is imported: no file changes, and starting costs next to nothing.
 
 The tests are a fuzz with a fixed seed, for what breaks an invariant, and then `TESTS`: those of
 the machine alone, without those that take long. A mutant that needs more than `LIMIT_S` of
@@ -28,14 +28,16 @@ import resource
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import unified_diff
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 TESTS_DIR = Path(__file__).parent
 ROOT = TESTS_DIR.parent
@@ -46,6 +48,7 @@ MODULES = (
     "requests",
     "outcomes",
     "ready",
+    "peers",
     "ledger",
     "policies",
     "machine",
@@ -56,6 +59,7 @@ TESTS = (
     "test_outcomes.py",
     "test_requests.py",
     "test_policies.py",
+    "test_ready.py",
     "test_ledger.py",
     "test_task.py",
     "test_machine.py",
@@ -369,11 +373,11 @@ def main() -> None:
     print(*[f"{what}: {n}" for what, n in sorted(tally.items())], sep="\n")
 
 
-def shuffled(mutants: list[Mutant], seed: int) -> list[Mutant]:
-    """In an order of chance, so that the first ones are a sample, however many they are."""
-    mutants = mutants.copy()
-    random.Random(seed).shuffle(mutants)
-    return mutants
+def shuffled(items: Sequence[T], seed: int) -> list[T]:
+    """In an order of chance, of which any beginning is a sample."""
+    result = list(items)
+    random.Random(seed).shuffle(result)
+    return result
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The books: lazy heaps that stay small, and peers that are forgotten."""
 
+import gc
+
 import pytest
 from model import World
 
@@ -7,9 +9,11 @@ from trouper.runtime.errors import ResourceError
 from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config, Ledger, millionths
 from trouper.runtime.machine import Machine
-from trouper.runtime.task import Executing
+from trouper.runtime.peers import PeerEntry
+from trouper.runtime.task import Executing, Task
 from trouper.wire.stimuli import (
     AcquireReplicas,
+    ComputeTask,
     FreeKeys,
     GatherBusy,
     Pause,
@@ -34,6 +38,28 @@ def test_wanted_and_offers_do_not_outgrow_what_is_wanted() -> None:
     check(machine)
 
 
+def alive(kind: type) -> int:
+    """How many objects of a type anything at all still refers to."""
+    gc.collect()
+    return sum(type(one) is kind for one in gc.get_objects())
+
+
+def test_tasks_that_have_left_a_queue_are_not_kept_by_it() -> None:
+    machine = Machine(Config())
+    before = alive(Task)
+    machine.handle(Pause())
+    machine.handle(ComputeTask("ready", 1, 1, priority=(1,)))
+    machine.handle(AcquireReplicas({"wanted": (P,)}))
+    for number in range(200):
+        ready = (f"in turn {number}", f"out of turn {number}")
+        for priority, key in zip((2, 0), ready, strict=True):
+            machine.handle(ComputeTask(key, 1, 1, priority=(priority,)))
+        wanted = (f"one {number}", f"other {number}")
+        machine.handle(AcquireReplicas(dict.fromkeys(wanted, (P,))))
+        machine.handle(FreeKeys((*ready, *wanted)))
+    assert 2 <= alive(Task) - before < 50
+
+
 def test_waiting_for_a_busy_peer_costs_no_memory() -> None:
     """Two keys, two peers, and every answer is "busy": what is wanted is indexed anew each time."""
     world = World(Config())
@@ -56,6 +82,18 @@ def test_peer_is_forgotten_with_its_last_value() -> None:
     assert list(world.machine.ledger.peers) == [Q]
     world.send(FreeKeys(("x",)))
     assert not world.machine.ledger.peers
+
+
+def test_peers_that_are_forgotten_while_paused_are_not_kept() -> None:
+    machine = Machine(Config())
+    before = alive(PeerEntry)
+    machine.handle(Pause())
+    machine.handle(AcquireReplicas({"stays": (P,)}))
+    for number in range(50):
+        machine.handle(AcquireReplicas({"goes": (f"tcp://10.0.1.{number}:1",)}))
+        machine.handle(FreeKeys(("goes",)))
+    assert list(machine.ledger.peers) == [P]
+    assert alive(PeerEntry) - before == 1
 
 
 def test_host_of_a_peer() -> None:

@@ -151,6 +151,22 @@ def test_cost_of_leaving_a_queue_does_not_grow_with_its_length() -> None:
         for number in range(queued):
             machine.handle(ComputeTask(f"ready{number}", 1, 1))
             machine.handle(AcquireReplicas({f"wanted{number}": ("tcp://p:1",)}))
-        return calls(machine, FreeKeys(("ready3",)), FreeKeys(("wanted3",)))
+        left = [f"{kind}{number}" for number in range(60) for kind in ("ready", "wanted")]
+        return calls(machine, *[FreeKeys((key,)) for key in left])
 
-    assert cost(100) == cost(1000)
+    assert cost(200) == cost(1000)
+
+
+def test_cost_of_a_stimulus_does_not_grow_with_the_peers() -> None:
+    def cost(peers: int) -> int:
+        machine = Machine(Config())
+        for number in range(peers):
+            machine.handle(AcquireReplicas({f"fetched{number}": (f"tcp://10.0.0.1:{number}",)}))
+        return calls(
+            machine,
+            AcquireReplicas({"x": ("tcp://10.0.0.1:1",)}),
+            GatherSuccess("tcp://10.0.0.1:1", 2, {"fetched1": (1, "int")}),
+            ComputeTask("y", 1, 1),
+        )
+
+    assert cost(10) == cost(500)

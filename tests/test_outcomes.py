@@ -17,6 +17,7 @@ from trouper.wire.instructions import (
     LongRunning,
     ReleaseWorkerData,
     RequestRefreshWhoHas,
+    RescheduleTask,
     RetryBusyWorkerLater,
     TaskErred,
     TaskFinished,
@@ -169,6 +170,20 @@ def test_replica_is_released_when_nobody_needs_it() -> None:
     assert world.machine.phase("a") == "memory"
     out = world.send(ExecuteSuccess("b", 2, 5, "int"))
     assert out[1:] == [TaskFinished("b", 1, 2, 5, "int"), DropData("a", 1), ReleaseWorkerData("a")]
+
+
+def test_task_that_wants_to_run_elsewhere_is_given_up() -> None:
+    world = new()
+    world.send(ComputeTask("x", 7, 1))
+    assert world.send(ExecuteReschedule("x", 1)) == [RescheduleTask("x"), DropSpec("x", 1)]
+    assert not world.machine.ledger.tasks
+
+
+def test_task_that_wants_to_run_elsewhere_and_is_needed_here_runs_again() -> None:
+    world = new()
+    world.play(ComputeTask("x", 7, 1), ComputeTask("y", 8, 2, local=("x",)))
+    out = world.send(ExecuteReschedule("x", 1))
+    assert out == [RescheduleTask("x"), Execute("x", 2, 7, 1, "thread", ())]
 
 
 def test_secede_is_told_once_and_only_of_the_run_that_is_wanted() -> None:

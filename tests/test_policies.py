@@ -70,6 +70,17 @@ def test_equal_priority_youngest_first() -> None:
     assert started(world.send(Unpause())) == ["c", "b", "a"]
 
 
+def test_task_asked_for_anew_takes_the_place_of_its_new_priority() -> None:
+    world = World(Config(slots={"thread": 9}))
+    world.play(
+        Pause(),
+        ComputeTask("x", 1, 1, priority=(0,)),
+        ComputeTask("y", 2, 2, priority=(1,)),
+        ComputeTask("x", 3, 3, priority=(2,)),
+    )
+    assert started(world.send(Unpause())) == ["y", "x"]
+
+
 def test_one_slot_one_task() -> None:
     world = World(Config())
     assert started(world.send(ComputeTask("a", 1, 1))) == ["a"]
@@ -303,6 +314,24 @@ def test_inputs_of_the_youngest_of_equal_tasks_first() -> None:
         ComputeTask("young", 2, 1, priority=(0,), who_has={"y": (Q,)}),
     )
     assert gathers(world.send(Unpause())) == [(Q, ("y",))]
+
+
+def test_key_sought_anew_takes_the_place_of_its_new_priority() -> None:
+    """Sought for an urgent task, then to be computed for a later one, then to be fetched after all.
+
+    Where it stood at first is forgotten.
+    """
+    world = limits()
+    world.play(
+        Pause(),
+        ComputeTask("urgent", 1, 1, priority=(-5,), who_has={"x": (P,)}),
+        AcquireReplicas({"x": (P,)}),
+        FreeKeys(("urgent",)),
+        ComputeTask("x", 2, 2, priority=(9,)),
+        AcquireReplicas({"x": (P,)}),
+        ComputeTask("other", 3, 3, priority=(0,), who_has={"z": (P,)}),
+    )
+    assert gathers(world.send(Unpause())) == [(P, ("z", "x"))]
 
 
 def test_one_gather_from_a_peer_at_a_time() -> None:

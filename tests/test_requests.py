@@ -16,6 +16,7 @@ from trouper.wire.instructions import (
     DropSpec,
     Execute,
     Gather,
+    Instruction,
     ReleaseWorkerData,
     Reply,
     StealResponse,
@@ -129,6 +130,36 @@ def test_input_computed_here_and_named_as_remote_is_not_fetched() -> None:
     assert world.send(ComputeTask("b", 2, 2, who_has={"a": (P,)})) == []
     out = world.send(ExecuteSuccess("a", 1, 5, "int"))
     assert out[-1] == Execute("b", 2, 2, 2, "thread", (("a", 1),))
+
+
+def test_sizes_of_inputs_are_what_was_last_said() -> None:
+    world = new()
+    world.send(Pause())
+    world.send(ComputeTask("y", 1, 1, who_has={"a": (P,), "b": (P,)}, nbytes={"a": 7, "b": 9}))
+    world.send(ComputeTask("z", 2, 2, who_has={"a": (P,), "c": (P,)}, nbytes={"a": 8}))
+    assert gathered(world.send(Unpause())) == 8 + 9
+
+
+def test_size_of_a_replica_is_what_was_last_said() -> None:
+    world = new()
+    world.send(Pause())
+    world.send(AcquireReplicas({"a": (P,), "b": (P,)}, {"a": 7, "b": 9}))
+    world.send(AcquireReplicas({"a": (P,), "c": (P,)}, {"a": 8}))
+    assert gathered(world.send(Unpause())) == 8 + 9
+
+
+def test_size_of_a_value_that_is_here_is_its_own() -> None:
+    world = new()
+    world.send(PUT_A)
+    world.send(ComputeTask("y", 1, 1, who_has={"a": (P,)}, nbytes={"a": 70}))
+    world.send(AcquireReplicas({"a": (P,)}, {"a": 70}))
+    assert world.send(ComputeTask("a", 2, 2))[-1] == TaskFinished("a", 2, -1, 5, "int")
+
+
+def gathered(out: list[Instruction]) -> int:
+    """How many bytes are expected of the one gather that these instructions begin."""
+    (nbytes,) = [word.nbytes for word in out if isinstance(word, Gather)]
+    return nbytes
 
 
 def test_same_local_input_named_twice_is_one_input() -> None:
