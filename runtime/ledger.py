@@ -314,18 +314,17 @@ class Ledger:
             if rank is not None:
                 heappush(offers, rank)
         self.restless.clear()
+        if len(offers) > 4 * len(peers) + 64:
+            offers = [peer.offered for peer in peers.values() if peer.offered is not None]
+            heapify(offers)
+            self.offers = offers
         while offers:
             rank = offers[0]
-            entry = peers.get(rank[3])
-            if entry is not None and entry.offered is rank:
-                break
+            peer = peers.get(rank[3])
+            if peer is not None and peer.offered is rank:
+                return peer
             heappop(offers)
-        else:
-            return None
-        if len(offers) > 4 * len(peers) + 64:
-            self.offers = [rank for peer in peers.values() if (rank := peer.offered) is not None]
-            heapify(self.offers)
-        return entry
+        return None
 
 
 def millionths(amount: float) -> int:

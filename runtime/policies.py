@@ -6,7 +6,8 @@ no other place where anything starts: what frees a slot, a resource, a byte or a
 stimulus, and is used before `handle` returns.
 """
 
-from trouper.runtime.ledger import BRIEF, Flight, Ledger, PeerEntry, millionths
+from trouper.runtime.ledger import BRIEF, Flight, Ledger, millionths
+from trouper.runtime.peers import PeerEntry
 from trouper.runtime.ready import ReadyQueue
 from trouper.runtime.task import NOWHERE, Executing, Fetching, Task
 from trouper.wire.instructions import Execute, Gather, Instruction

@@ -7,7 +7,8 @@ need visit only one of them. `canonical` gives all such states one name:
 - attempts, timers and the entries they left in the store are compared for equality only, so
   they are counted anew in the order in which the snapshot mentions them, from `FIRST_ATTEMPT`;
 - so are the specs of each task: the wanted one before the running one;
-- ages decide ties, so their order stays: they become ranks;
+- ages decide ties, so their order stays: they become ranks, also in the priority of an input, which
+  ends with the negative age of the task that it is for (no other number in it is negative);
 - run_ids are only ever echoed: those of the past become `PAST_RUN`.
 
 What is left of a request or result that is over, and that the next one overwrites before anything
@@ -60,10 +61,16 @@ def canonical(snapshot: dict[str, Any], owed: Iterable[Owed]) -> State:
     """
     attempts = mentioned(snapshot)
     specs: dict[str, dict[int, int]] = {}
-    for rank, row in enumerate(snapshot["tasks"], 1):
-        row["age"] = rank
+    rows = snapshot["tasks"]
+    ages = {row["age"] for row in rows}
+    ages.update(-number for row in rows for number in row.get("priority", ()) if number < 0)
+    ranks = {age: rank for rank, age in enumerate(sorted(ages), 1)}
+    for row in rows:
+        row["age"] = ranks[row["age"]]
+        if "priority" in row:
+            row["priority"] = tuple([n if n >= 0 else -ranks[-n] for n in row["priority"]])
         specs[row["key"]] = _renumber(row, attempts)
-    snapshot["last_age"] = len(snapshot["tasks"])
+    snapshot["last_age"] = len(ranks)
     snapshot["last_attempt"] = FIRST_ATTEMPT + len(attempts) - 2
     snapshot["missing_attempt"] = attempts[snapshot["missing_attempt"]]
     snapshot["busy"] = {peer: attempts[timer] for peer, timer in snapshot["busy"].items()}

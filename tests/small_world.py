@@ -267,7 +267,7 @@ def is_kind(world: Small, stimulus: Stimulus) -> bool:
 
     Who is asked answers with what was asked for, waits end, the worker goes on. The scheduler says
     who holds what is missing, which it is asked as often as it does not (`Small.verify` checks
-    that), and frees a copy that could not be read under a task that still needs it.
+    that).
     """
     ledger = world.machine.ledger
     match stimulus:
@@ -285,20 +285,8 @@ def is_kind(world: Small, stimulus: Stimulus) -> bool:
             return missing.issuperset(stimulus.who_has) and all(
                 holders == (A,) for holders in stimulus.who_has.values()
             )
-        case st.FreeKeys(keys=keys):
-            return all(is_stuck(world, key) for key in keys)
         case _:
             return False
-
-
-def is_stuck(world: Small, key: Key) -> bool:
-    """Whether a copy could not be read, and a task here waits for it all the same.
-
-    It is the one wait that a worker does not end by itself: it has reported the failure, and what
-    becomes of the tasks that need the copy is the scheduler's to say.
-    """
-    task = world.machine.ledger.tasks.get(key)
-    return task is not None and task.result is Result.FAILED and bool(task.remote_needs)
 
 
 def is_end(world: Small) -> bool:

@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
     "runtime/future.py": "test_executor",
     "runtime/handle.py": "test_handles",
     "runtime/opening.py": "test_closing",
+    "runtime/peers.py": "test_ledger and test_policies",
     "runtime/settling.py": "test_transitions",
     "runtime/status.py": "status, in test_worker",
     "runtime/unobserved.py": "test_failures",

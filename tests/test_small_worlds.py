@@ -10,22 +10,19 @@ from typing import cast, get_args
 
 import exhaust
 import pytest
-import small_world
 from bounds import HERE, WORLDS, A, B, Bounds, X, Y
 from canonical import State, canonical
 from exhaust import Figures, Violation, Walk, digest_of, expand
 from model import TERMINAL, World
-from msgspec import structs
 from small_world import Small, answers, empty, options, specs
 
 from trouper.runtime import outcomes, requests
 from trouper.runtime.ledger import Config, Ledger
 from trouper.runtime.machine import HANDLERS
-from trouper.runtime.task import Executing, Task
+from trouper.runtime.task import Executing
 from trouper.wire import stimuli as st
 from trouper.wire.instructions import DropData, Instruction
 from trouper.wire.stimuli import Stimulus
-from trouper.wire.vocabulary import Key
 
 TINY = Bounds(computed=(X,), replicas=(X,))
 REMOTE = Bounds(computed=(Y,), local=False, remote=((A,),), replicas=())
@@ -190,7 +187,7 @@ def test_nothing_is_wrong_in_a_small_world(bounds: Bounds) -> None:
 
 
 def test_a_walk_goes_where_a_story_goes() -> None:
-    """A copy fails to be read under a task that waits for it: reached, by name."""
+    """A copy turns out not to be readable: reached, by name."""
     walk, _ = visit(REMOTE)
     assert REMOTE.nbytes == 0
     y = st.ComputeTask(Y, 1, 1, REMOTE.priorities[0], who_has={X: (A,)})
@@ -266,25 +263,14 @@ def test_an_answer_that_leads_round_is_found(monkeypatch: pytest.MonkeyPatch) ->
         visit(TINY)
 
 
-def test_a_wait_that_nobody_ends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the scheduler's part, the one documented wait is a dead end."""
-
-    def no_help(world: Small, key: Key) -> bool:
-        return False
-
-    monkeypatch.setattr(small_world, "is_stuck", no_help)
-    with pytest.raises(Violation, match="nothing more will happen") as caught:
-        visit(REMOTE)
-    assert "GatherFailure" in str(caught.value).splitlines()[-1]
-
-
 def test_an_old_run_id_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    claim = requests.claim
+    def keep_run_id(ledger: Ledger, ev: st.ComputeTask, out: list[Instruction]) -> None:
+        task = ledger.tasks.get(ev.key)
+        run_id = task.run_id if task else 0
+        requests.compute_task(ledger, ev, out)
+        ledger.tasks[ev.key].run_id = run_id
 
-    def keep_run_id(task: Task, ev: st.ComputeTask) -> None:
-        claim(task, structs.replace(ev, run_id=task.run_id))
-
-    monkeypatch.setattr(requests, "claim", keep_run_id)
+    monkeypatch.setitem(cast(dict[object, object], HANDLERS), st.ComputeTask, keep_run_id)
     with pytest.raises(Violation, match="the newest run_id is forgotten"):
         visit(TINY)
 
