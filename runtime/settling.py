@@ -70,6 +70,7 @@ def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     if task.spec_id and goal is not COMPUTE:
         leave(ledger, task)
         forget_spec(ledger, task, out)
+        task.priority = (*task.priority, -task.age)  # the youngest of equals first, as before
     place = place_of(task)
     if place is NOWHERE:
         leave(ledger, task)
