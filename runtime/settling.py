@@ -65,6 +65,7 @@ def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
             leave(ledger, task)
         if task.spec_id:
             forget_spec(ledger, task, out)
+            task.priority = (*task.priority, -task.age)  # it may be fetched yet; see below
         let_go(ledger, task, out)
         return
     if task.spec_id and goal is not COMPUTE:
