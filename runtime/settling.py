@@ -64,11 +64,13 @@ def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
             leave(ledger, task)
         if task.spec_id:
             forget_spec(ledger, task, out)
+            task.priority = (*task.priority, -task.age)  # it may be fetched yet; see below
         let_go(ledger, task, out)
         return
     if task.spec_id and goal is not COMPUTE:
         leave(ledger, task)
         forget_spec(ledger, task, out)
+        task.priority = (*task.priority, -task.age)  # the youngest of equals first, as before
     # As `place_of` has it; and the place of a task that stays where it is is not touched.
     if task.activity is not None:
         leave(ledger, task)

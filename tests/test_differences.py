@@ -162,6 +162,18 @@ def test_failures_stay_known() -> None:
     assert both.phases("x") == ("error", "released")
 
 
+def test_failures_end_with_news() -> None:
+    """It is in flight as a copy when y is to be computed, so y does not wait for x yet."""
+    both = Both()
+    both.tell(
+        AcquireReplicas({"x": (P,)}, {"x": 1}),
+        GatherFailure(P, 1, "UnpicklingError"),
+        AcquireReplicas({"y": (P,)}, {"y": 1}),
+        ComputeTask("y", 1, 1, who_has={"x": (Q,)}, nbytes={"x": 1}),
+    )
+    assert both.phases("x") == ("released", "error")
+
+
 def test_unreadable_inputs() -> None:
     """Who waits for an input that cannot be read fails with it: nobody else would tell."""
     both = Both()

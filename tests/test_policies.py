@@ -334,6 +334,17 @@ def test_key_sought_anew_takes_the_place_of_its_new_priority() -> None:
     assert gathers(world.send(Unpause())) == [(P, ("z", "x"))]
 
 
+def test_youngest_of_equal_tasks_first_when_they_are_fetched_instead_of_computed() -> None:
+    world = limits(message_nbytes=1)
+    world.play(
+        Pause(),
+        ComputeTask("old", 1, 1, priority=(0,)),
+        ComputeTask("young", 2, 1, priority=(0,)),
+        AcquireReplicas({"old": (P,), "young": (P,)}, {"old": 1, "young": 1}),
+    )
+    assert gathers(world.send(Unpause())) == [(P, ("young",))]
+
+
 def test_one_gather_from_a_peer_at_a_time() -> None:
     world = limits()
     world.send(AcquireReplicas({"x": (P,)}))

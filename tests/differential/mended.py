@@ -154,6 +154,8 @@ class MendedReference(Reference):
         for word in self._adapt(stimulus, out):
             out += self._feed(self._event(word))
         self.transitions.counts = False  # what follows is our doing
+        if isinstance(stimulus, st.ComputeTask) and not begun:
+            self._forget_failures(stimulus)
         if isinstance(stimulus, st.ExecuteFailure | st.ExecuteCancelled):
             self._seek_what_failed(stimulus.key)
         if isinstance(stimulus, st.GatherFailure):
@@ -263,6 +265,14 @@ class MendedReference(Reference):
         if task is not None and task.state == "error" and self._is_needed(task):
             self.mended["needs stand"] += 1
             self._recommend(task, "fetch")
+
+    def _forget_failures(self, stimulus: st.ComputeTask) -> None:
+        """*failures end with news*: who names holders of an input wants it fetched."""
+        for key in stimulus.who_has:
+            task = self._task(key)
+            if task is not None and task.state == "error":
+                self.mended["failures end with news"] += 1
+                self._recommend(task, "released")
 
     def _unlink_what_is_done(self) -> None:
         """*links linger*: who will not be computed here takes no inputs.
