@@ -96,7 +96,7 @@ def test_failure_spares_who_fetches_the_input() -> None:
 
 def test_result_of_another_spec_does_not_count() -> None:
     """Freed while it runs and asked for anew with another spec: the old outcome is worthless."""
-    outcomes = (
+    outcomes: tuple[Stimulus, ...] = (
         ExecuteSuccess("x", 1, 5, "int"),
         ExecuteFailure("x", 1, "ValueError"),
         ExecuteReschedule("x", 1),
