@@ -1,5 +1,7 @@
 """How attempts end: what is dropped, told and tried again."""
 
+from itertools import product
+
 import pytest
 from model import World
 
@@ -94,16 +96,17 @@ def test_failure_spares_who_fetches_the_input() -> None:
 
 def test_result_of_another_spec_does_not_count() -> None:
     """Freed while it runs and asked for anew with another spec: the old outcome is worthless."""
-    for outcome in (
+    outcomes: tuple[Stimulus, ...] = (
         ExecuteSuccess("x", 1, 5, "int"),
         ExecuteFailure("x", 1, "ValueError"),
         ExecuteReschedule("x", 1),
         ExecuteCancelled("x", 1),
-    ):
+    )
+    for outcome, (old, anew) in product(outcomes, ((1, 2), (2, 1))):
         world = new()
-        world.play(ComputeTask("x", 1, 1), FreeKeys(("x",)), ComputeTask("x", 2, 2))
+        world.play(ComputeTask("x", 1, old), FreeKeys(("x",)), ComputeTask("x", 2, anew))
         out = world.send(outcome)
-        assert out[-1] == Execute("x", 2, 2, 2, "thread", ())
+        assert out[-1] == Execute("x", 2, 2, anew, "thread", ())
         brings = isinstance(outcome, ExecuteSuccess | ExecuteFailure)
         assert out[:-1] == [DropData("x", 1)] * brings
         assert world.send(ExecuteSuccess("x", 2, 5, "int"))[-1] == TaskFinished("x", 2, 2, 5, "int")

@@ -253,6 +253,13 @@ def test_kinds_are_remembered_up_to_a_number() -> None:
     assert f"kind-{PREFIXES}" in machine.ledger.brevity
 
 
+def test_only_brief_tasks_follow_who_was_handed_over_ahead() -> None:
+    world = World(Config(run_ahead={"thread": 3}))
+    brief(world, "inc", (0.0001,) * 8)
+    world.play(ComputeTask("a", 1, 1, prefix="inc"), ComputeTask("b", 1, 1, prefix="inc"))
+    assert started(world.send(ComputeTask("unknown", 1, 1))) == []
+
+
 def test_brief_tasks_that_take_resources_are_handed_over_ahead_too() -> None:
     world = World(Config(run_ahead={"thread": 1}, resources={"gpu": 3}))
     brief(world, "inc", (0.0001,) * 8)
@@ -373,6 +380,15 @@ def test_bytes_in_flight_may_reach_their_limit() -> None:
     world.send(AcquireReplicas({"x": (P,)}, {"x": 6}))
     assert gathers(world.send(AcquireReplicas({"y": (Q,)}, {"y": 4}))) == [(Q, ("y",))]
     assert gathers(world.send(AcquireReplicas({"nothing": (NEAR,)}, {"nothing": 0}))) == []
+    world = limits(incoming_nbytes=10)
+    world.send(AcquireReplicas({"x": (P,)}, {"x": 6}))
+    assert gathers(world.send(AcquireReplicas({"y": (Q,)}, {"y": 3}))) == [(Q, ("y",))]
+
+
+def test_message_carries_fifty_megabytes_unless_told_otherwise() -> None:
+    sizes = {"x": 25_000_000, "y": 25_000_000, "z": 1}
+    out = limits().send(AcquireReplicas(dict.fromkeys(sizes, (P,)), sizes))
+    assert gathers(out) == [(P, ("x", "y"))]
 
 
 def test_too_big_for_a_message_goes_alone_while_others_are_in_flight() -> None:

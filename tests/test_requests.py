@@ -209,7 +209,38 @@ def test_impossible_request_is_refused_and_changes_nothing(
     check(machine)
 
 
+def test_needed_task_may_be_asked_for_anew_with_other_inputs() -> None:
+    world = new()
+    world.play(Pause(), PUT_A, ComputeTask("b", 1, 1), ComputeTask("c", 2, 2, local=("b",)))
+    assert world.send(ComputeTask("b", 3, 3, local=("a",))) == [DropSpec("b", 1)]
+    assert world.machine.phase("b") == "ready"
+
+
+def test_inputs_with_many_ways_to_them_are_looked_at_once() -> None:
+    """Whether a task would wait for itself is asked along 2 ** 60 ways."""
+    machine = Machine(Config())
+    machine.handle(Pause())
+    below: tuple[str, ...] = ()
+    for level in range(60):
+        pair = (f"left{level}", f"right{level}")
+        for key in pair:
+            machine.handle(ComputeTask(key, 1, 1, local=below))
+        below = pair
+    machine.handle(ComputeTask("x", 1, 1))
+    machine.handle(ComputeTask("user", 1, 1, local=("x",)))
+    machine.handle(ComputeTask("x", 2, 2, local=below))
+    assert machine.phase("x") == "waiting"
+
+
 # Free
+
+
+def test_value_that_somebody_may_need_later_is_told_to_be_gone() -> None:
+    """While y may still arrive from elsewhere, it does not need x."""
+    world = new()
+    world.play(AcquireReplicas({"y": (P,)}), UpdateData({"x": INT}, -1))
+    world.send(ComputeTask("y", 1, 1, who_has={"x": (P,)}))
+    assert world.send(FreeKeys(("x",))) == [DropData("x", -1), ReleaseWorkerData("x")]
 
 
 def test_keys_freed_twice_and_in_any_order_are_forgotten_once() -> None:
