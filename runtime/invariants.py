@@ -159,5 +159,5 @@ def _check_no_idle_capacity(ledger: Ledger) -> None:
     chosen = choose(ledger)
     _require(chosen is None, "a ready task could start", chosen.head()[2] if chosen else None)
     if not ledger.flights:
-        offer = ledger.best_offer()
-        _require(offer is None, "a peer could be asked and nothing is in flight", offer)
+        for address, peer in ledger.peers.items():
+            _require(peer.rank() is None, "a peer could be asked, nothing is in flight", address)

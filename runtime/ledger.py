@@ -306,8 +306,8 @@ class Ledger:
             entry.unwant()
             self.restless[entry] = None
 
-    def best_offer(self) -> PeerEntry | None:
-        """The peer to gather from first, or None."""
+    def take_offer(self) -> PeerEntry | None:
+        """The peer to gather from first, or None. Who does not gather from it makes it restless."""
         offers, peers = self.offers, self.peers
         for entry in self.restless:
             entry.offered = rank = entry.rank()
@@ -319,11 +319,11 @@ class Ledger:
             heapify(offers)
             self.offers = offers
         while offers:
-            rank = offers[0]
+            rank = heappop(offers)
             peer = peers.get(rank[3])
             if peer is not None and peer.offered is rank:
+                peer.offered = None
                 return peer
-            heappop(offers)
         return None
 
 

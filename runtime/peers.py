@@ -44,27 +44,26 @@ class PeerEntry:
 
     def unwant(self) -> None:
         """Count one task out that is wanted from this peer no more."""
-        self.wanted_count -= 1
-        if len(self.wanted_heap) > 2 * self.wanted_count + 16:
-            self.wanted_heap = [entry for entry in self.wanted_heap if self._is_wanted(entry)]
+        self.wanted_count = count = self.wanted_count - 1
+        heap = self.wanted_heap
+        if not count:
+            heap.clear()
+        elif len(heap) > 2 * count + 16:
+            self.wanted_heap = [entry for entry in heap if self._is_wanted(entry)]
             heapify(self.wanted_heap)
 
-    def best(self) -> Task | None:
-        """The task to fetch first, or None."""
-        wanted = self.wanted_heap
-        while wanted:
-            if self._is_wanted(wanted[0]):
-                return wanted[0][2]
-            heappop(wanted)
-        return None
+    def best(self) -> Task:
+        """The task to fetch first. There is one: `wanted_count` is not 0."""
+        heap = self.wanted_heap
+        while not self._is_wanted(heap[0]):
+            heappop(heap)
+        return heap[0][2]
 
     def rank(self) -> Rank | None:
         """Its place among the peers to gather from; None if it cannot be asked."""
         if not self.wanted_count or self.attempt or self.busy_attempt:
             return None
-        best = self.best()
-        assert best is not None
-        return (best.priority, self.remote, -self.wanted_count, self.address)
+        return (self.best().priority, self.remote, -self.wanted_count, self.address)
 
     def _is_wanted(self, entry: tuple[Priority, int, Task]) -> bool:
         _, age, task = entry

@@ -103,9 +103,13 @@ def start_gathers(ledger: Ledger, out: list[Instruction]) -> None:
     """Ask peers for wanted values, the best first, until a limit is reached."""
     if ledger.paused:
         return
-    while (peer := ledger.best_offer()) is not None and not is_throttled(ledger):
+    while (ledger.restless or ledger.offers) and not is_throttled(ledger):
+        peer = ledger.take_offer()
+        if peer is None:
+            return
         tasks = take_wanted(ledger, peer)
         if not tasks:
+            ledger.restless[peer] = None  # until there is room for its best
             return
         ledger.last_attempt = attempt = ledger.last_attempt + 1
         address = peer.address
@@ -117,6 +121,7 @@ def start_gathers(ledger: Ledger, out: list[Instruction]) -> None:
         ledger.flights[attempt] = Flight(address, keys, nbytes)
         ledger.incoming_nbytes += nbytes
         peer.attempt = attempt
+        ledger.restless.pop(peer, None)  # it has nothing to offer until it has answered
         out.append(Gather(address, attempt, keys, nbytes))
 
 
@@ -135,7 +140,10 @@ def take_wanted(ledger: Ledger, peer: PeerEntry) -> list[Task]:
     """What to ask of a peer in one message, best first, as far as the limits allow."""
     taken: list[Task] = []
     message_nbytes = 0
-    while (task := peer.best()) is not None and fits(ledger, task, message_nbytes):
+    while peer.wanted_count:
+        task = peer.best()
+        if not fits(ledger, task, message_nbytes):
+            break
         task.place = NOWHERE
         ledger.unwant(task)
         taken.append(task)
@@ -148,9 +156,9 @@ def fits(ledger: Ledger, task: Task, message_nbytes: int) -> bool:
 
     Alone, the best task goes whatever its size: it has to arrive some time.
     """
-    limits = ledger.config.limits
     if not message_nbytes and not ledger.incoming_nbytes:
         return True
+    limits = ledger.config.limits
     nbytes = message_nbytes + task.nbytes
     in_flight = ledger.incoming_nbytes + nbytes
     if limits.incoming_nbytes is not None and in_flight > limits.incoming_nbytes:

@@ -137,14 +137,14 @@ def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
                 f"task {ev.key!r} asks for {amount!r} of the resource {name!r}; "
                 f"this worker has {capacity!r} of it in all"
             )
-    if ev.local or ev.who_has:
-        check_inputs(ledger, ev)
-
-
-def check_inputs(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
-    """Refuse inputs that could never arrive."""
-    if ev.key in ev.local or ev.key in ev.who_has:
+    if ev.key in ev.who_has or ev.key in ev.local:
         raise StimulusError(f"task {ev.key!r} cannot have itself as an input")
+    if ev.local:
+        check_local_inputs(ledger, ev)
+
+
+def check_local_inputs(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
+    """Refuse inputs that could never arrive."""
     for key in ev.local:
         dependency = ledger.tasks.get(key)
         if dependency is None or not (dependency.spec_id or dependency.result is not NOTHING):
@@ -183,6 +183,10 @@ def link_inputs(
         if dependency is None:
             # Among equals the inputs of the youngest task are fetched first.
             dependency = ledger.ensure(key, (*ev.priority, -task.age))
+            dependency.nbytes = ev.nbytes.get(key, 0)
+            remote.append(dependency)
+            ledger.set_holders(dependency, holders)
+            continue
         remote.append(dependency)
         ledger.set_holders(dependency, holders)
         if dependency.result is IN_MEMORY:

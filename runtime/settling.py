@@ -58,7 +58,11 @@ def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
             drop_value(ledger, task, out)
             return
         clear_result(ledger, task, out)
-    goal = task.goal
+    # `task.goal`, in plain
+    if task.claim is COMPUTE or task.local_needs:
+        goal = COMPUTE
+    else:
+        goal = FETCH if task.claim is FETCH or task.remote_needs else NONE
     if goal is NONE:
         if task.place is not NOWHERE:
             leave(ledger, task)
@@ -204,7 +208,8 @@ def seek(ledger: Ledger, task: Task, place: Place, out: list[Instruction]) -> No
     """To be fetched: from a holder, or as soon as one is known."""
     if task.place is place:
         return
-    leave(ledger, task)
+    if task.place is not NOWHERE:
+        leave(ledger, task)
     task.place = place
     if place is WANTED:
         ledger.want(task)
