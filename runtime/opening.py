@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 1.0
 """How long to wait for threads before saying so."""
 
-RUN_AHEAD = 64
+RUN_AHEAD = 256
 """How many brief functions may wait in the threads' queue, so that no thread has to wait."""
 
 SHOWN = 10

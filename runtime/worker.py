@@ -368,8 +368,8 @@ class Worker:
             if record is None:
                 self._registry.freed.append(report.key)
             elif record.run_id == report.run_id and record.outcome is PENDING:
-                record.finish(report.attempt)
                 self.pending -= 1
+                record.finish(report.attempt)
                 if not record.handles:
                     self._registry.forget(record)
         elif type(report) is TaskErred:
