@@ -9,6 +9,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from math import inf
 from random import Random
 
 from trouper.wire.cbor import Chunk
@@ -101,6 +102,8 @@ class Connection:
         self.dialler_link = link
         self.greeting: Greeting | None = network.reception.greet()
         self.listener_link = 0
+        self.said = b""
+        """What came before the listener knew who it is."""
         self.up = Pipe(network, self.listener_receives)
         self.down = Pipe(network, self.dialler_receives)
         self.up.hang_up = self.listener_hung_up
@@ -116,12 +119,12 @@ class Connection:
                 "listener", network.listener.receive_data(self.listener_link, data, network.now)
             )
             return
-        if network.rng.random() < 0.1:
-            network.repeated_hellos.append(data)
+        self.said += data
         answer = self.greeting.receive_data(data, network.now)
         if answer is None:
             return
         self.greeting = None
+        network.repeated_hellos.append(self.said)
         if isinstance(answer, Admitted):
             self.listener_link = answer.link
             network.admitted(answer)
@@ -219,9 +222,9 @@ class Traffic:
 class Network:
     """One session, from its first hello to its end on both sides."""
 
-    def __init__(self, rng: Random, now: float = 0.0, session_id: str = "s") -> None:
+    def __init__(self, rng: Random, session_id: str = "s", *, resumable: bool = True) -> None:
         self.rng = rng
-        self.now = now
+        self.now = 0.0
         self.refusals: dict[Code, int] = {}
         self.repeated_hellos: list[bytes] = []
         self.cuts = self.silences = self.resumptions = 0
@@ -238,7 +241,7 @@ class Network:
             Endpoint(role="worker", name="w", limits=LIMITS),
             session_id,
             token="secret",
-            resumable=True,
+            resumable=resumable,
         )
         self._listener: AcceptedSession | None = None
         self.connect()
@@ -343,7 +346,7 @@ class Network:
                 for who, session in sessions
                 if (deadline := session.next_deadline()) is not None
             ]
-            next_at = min([d[0] for d in due] + [a[0] for a in self._agenda[:1]], default=until)
+            next_at = min([d[0] for d in due] + [a[0] for a in self._agenda[:1]], default=inf)
             if next_at > until:
                 self.now = until
                 return

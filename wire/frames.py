@@ -141,9 +141,9 @@ def frame_of(item: object) -> Frame:
         ProtocolError: It is none, or a hello of versions that are not spoken here.
     """
     fields = cast("tuple[object, ...]", item) if type(item) is tuple else ()
-    number: object = fields[0] if fields else item
+    number = fields[0] if fields else None
     if type(number) is not int or not 0 <= number < len(FRAMES):
-        raise ProtocolError(Code.MALFORMED, f"unknown frame {number!r:.80}")
+        raise ProtocolError(Code.MALFORMED, f"unknown frame {item!r:.80}")
     if FRAMES[number] is Hello:
         _refuse_other_versions(fields)
     try:
