@@ -5,7 +5,7 @@ from trouper.wire.events import Established, Peer, Resumed
 from trouper.wire.frames import MAGIC, Hello, Welcome
 from trouper.wire.limits import PROTOCOL_VERSIONS
 from trouper.wire.packets import PacketItem
-from trouper.wire.session import Endpoint, Session
+from trouper.wire.session import Endpoint, Session, check_name
 
 
 class DialledSession(Session):
@@ -16,11 +16,17 @@ class DialledSession(Session):
         session_id: Never used twice, and not to be guessed, say 128 random bits.
         token: What entitles to come in; empty for none.
         resumable: Whether the session shall survive the loss of a connection.
+
+    Raises:
+        ValueError: The id or the token is too long.
     """
 
     def __init__(
         self, us: Endpoint, session_id: str, *, token: str = "", resumable: bool = False
     ) -> None:
+        check_name(session_id)
+        if token:
+            check_name(token)
         super().__init__(us, session_id, resumable=resumable)
         self._token = token
         self._patience_s = 0.0

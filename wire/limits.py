@@ -18,8 +18,11 @@ acknowledgement or heartbeat waits for no more than one."""
 HEAD_NBYTES = 1 << 18
 """Most bytes in the head of a packet: enough for `PACKET_PARTS` lengths."""
 
-HELLO_NBYTES = 1 << 12
+HELLO_NBYTES = 1 << 13
 """Most bytes in the head of a first packet: strangers are given no more."""
+
+ENDPOINT_NBYTES = 1 << 12
+"""Most bytes in role, name and capabilities together, so that a hello has room for them."""
 
 PACKET_FRAMES = 64
 """Most frames in a head."""
