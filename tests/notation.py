@@ -10,7 +10,7 @@ from trouper.wire.frames import Frame
 
 def frame_notation(frame: Frame) -> dict[str, object]:
     """A frame's name, and its fields by name."""
-    fields = json.loads(msgspec.json.encode(msgspec.structs.asdict(frame)))
+    fields: dict[str, object] = json.loads(msgspec.json.encode(msgspec.structs.asdict(frame)))
     return {"frame": type(frame).__name__.lower()} | fields
 
 
@@ -30,4 +30,4 @@ def value_notation(value: Any) -> object:
         case dict():
             return {"dict": [[value_notation(k), value_notation(v)] for k, v in value.items()]}  # pyright: ignore
         case _:
-            raise TypeError(type(value))
+            raise TypeError(repr(value))

@@ -34,7 +34,8 @@ def main() -> None:
             raise
         if time.monotonic() - said >= 10:
             said = time.monotonic()
-            print(f"{said - began:.0f} s:", *(f"{n} {what}," for what, n in total.items()))
+            done = ", ".join(f"{total[what]} {what}" for what in ("delivered", "cuts", "sessions"))
+            print(f"{said - began:.0f} s: {done}", flush=True)
     print(f"seed {arguments.seed}, {time.monotonic() - began:.0f} s")
     for what, n in sorted(total.items()):
         print(f"{what:32} {n:10}")
@@ -48,7 +49,7 @@ def soak(rng: Random, number: int, messages_per_cut: float) -> Counter[str]:
         if network.ended:
             break
         for _ in range(10):
-            for _ in range(round(rng.expovariate(10 / messages_per_cut)) + 1):
+            for _ in range(round(rng.expovariate(25 / messages_per_cut)) + 1):
                 said += network.say(network.dialler, network.to_listener, said)
                 if network.accepted:
                     said += network.say(network.listener, network.to_dialler, said)

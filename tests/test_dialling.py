@@ -1,5 +1,6 @@
 """The side that dials."""
 
+import msgspec
 import pytest
 from pair import LIMITS, Pair, all_of, end, endpoint, packet_of
 
@@ -105,7 +106,7 @@ def test_version_that_was_not_offered_is_refused() -> None:
     session = dial()
     answer(
         session,
-        Welcome(**{f: getattr(WELCOME, f) for f in WELCOME.__struct_fields__} | {"version": 2}),
+        msgspec.structs.replace(WELCOME, version=2),
     )
     assert end(session).code is Code.VERSION
 
@@ -125,7 +126,7 @@ def test_somebody_else_cannot_take_over_a_session() -> None:
     session = dial()
     answer(session, WELCOME)
     session.connected(1.0)
-    other = Welcome(**{f: getattr(WELCOME, f) for f in WELCOME.__struct_fields__} | {"name": "t"})
+    other = msgspec.structs.replace(WELCOME, name="t")
     answer(session, other)
     assert end(session).reason == "scheduler 't' is not who was here before"
 

@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ CONSTANTS = {
 
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
 @pytest.mark.parametrize("name", Limits.__struct_fields__)
-def test_limit_has_to_be_positive_and_finite(name: str, value: float) -> None:
+def test_limit_has_to_be_positive_and_finite(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} has to be positive and finite, not {value}"):
         Limits(**{name: value})
 

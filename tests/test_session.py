@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from pair import LIMITS, Pair, all_of, bodies, end, greet, packet_of
 
@@ -365,7 +366,7 @@ def test_endpoint_that_nobody_would_take_is_refused_here(
     fields: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
-        Endpoint(**({"role": "worker", "name": "w"} | fields))
+        msgspec.structs.replace(Endpoint(role="worker", name="w"), **fields)
 
 
 def test_longest_hello_is_taken() -> None:

@@ -117,7 +117,8 @@ def test_depth_of_dicts_and_sets_counts_their_tags() -> None:
 def test_number_of_items_is_bounded_before_they_are_made() -> None:
     decoder = ValueDecoder(max_items=1000)
     assert len(decoder.decode(cbor2.dumps(["x" * 10] * 999))) == 999
-    for many in (["x" * 10] * 1000, [{}] * 1000, [["x", 1 << 40]] * 500):
+    too_many: list[list[Any]] = [["x" * 10] * 1000, [{}] * 1000, [["x", 1 << 40]] * 500]
+    for many in too_many:
         with pytest.raises(ProtocolError, match="a value of more than 1,000 items") as error:
             decoder.decode(cbor2.dumps(many))
         assert error.value.code is Code.LIMIT
@@ -149,15 +150,18 @@ def test_keys_chosen_to_have_the_same_hash_are_refused_in_no_time(tag: int) -> N
     assert time.monotonic() - start < 5
 
 
+UNHASHABLE: dict[str, int] = {}
+
+
 @pytest.mark.parametrize(
     ("tag", "content", "sentence"),
     [
         (SET, "abc", "not made of an array"),
-        (SET, [[{}]], "unhashable"),
+        (SET, [[UNHASHABLE]], "unhashable"),
         (SET, [1, 1.0], "a set has a member twice"),
         (PAIRS, 1, "not made of an array"),
         (PAIRS, [1], "a key without a value"),
-        (PAIRS, [{}, 1], "unhashable"),
+        (PAIRS, [UNHASHABLE, 1], "unhashable"),
         (PAIRS, [1, 2, True, 3], "a dict has a key twice"),
     ],
 )
