@@ -23,7 +23,7 @@ from trouper.wire.events import (
     OutgoingLost,
     SessionEvent,
 )
-from trouper.wire.limits import Limits
+from trouper.wire.limits import PACKET_NBYTES, Limits
 from trouper.wire.reception import AcceptedSession, Admitted, Greeting, Reception
 from trouper.wire.session import Endpoint, Session
 
@@ -37,6 +37,8 @@ LIMITS = Limits(
 )
 WINDOW_NBYTES = 30_000
 """What a connection takes before its writer has to wait."""
+HONEST = {Code.GOODBYE, Code.TIMEOUT, Code.UNKNOWN_SESSION, Code.DISCONNECTED}
+"""How a session may end between two that keep to the protocol, whatever the network does."""
 NOTICE_S = LIMITS.silence_s * 2 + LIMITS.resume_after_silence_s * 2 + LIMITS.goodbye_s
 """How long after the one side at most the other learns that a session has ended."""
 
@@ -112,12 +114,12 @@ class Connection:
 
     def listener_receives(self, data: bytes) -> None:
         network = self.network
-        if self.listener_closed:
-            return
-        if self.greeting is None:
+        if self.greeting is None and network.accepted:  # late bytes too, of an older connection
             network.happened(
                 "listener", network.listener.receive_data(self.listener_link, data, network.now)
             )
+            return
+        if self.greeting is None or self.listener_closed:
             return
         self.said += data
         answer = self.greeting.receive_data(data, network.now)
@@ -134,11 +136,10 @@ class Connection:
             self.close_listener()
 
     def dialler_receives(self, data: bytes) -> None:
-        if not self.dialler_closed:
-            network = self.network
-            network.happened(
-                "dialler", network.dialler.receive_data(self.dialler_link, data, network.now)
-            )
+        network = self.network
+        network.happened(
+            "dialler", network.dialler.receive_data(self.dialler_link, data, network.now)
+        )
 
     def listener_hung_up(self) -> None:
         network = self.network
@@ -302,6 +303,8 @@ class Network:
         if self.rng.random() < 0.02:
             size = self.rng.choice((0, 10, 3_000, 70_000))
             buffers = [bytes([number % 256]) * size for _ in range(self.rng.randint(1, 3))]
+        elif self.rng.random() < 0.001:
+            buffers = [bytes([number % 256]) * (PACKET_NBYTES * 3 // 2)]
         kept = self.rng.random() < 0.95
         sequence = session.send(body, buffers, resend=kept)
         traffic.sent.append((sequence, b"".join((body, *buffers)), kept))
@@ -362,9 +365,15 @@ class Network:
                     assert new is None or new > self.now, "a deadline that does not pass"
 
     def settle(self) -> None:
-        """No more faults: say goodbye, and wait until both sides know the end."""
+        """No more faults: everything arrives; say goodbye, and wait until both know the end."""
         for connection in self._connections:
             connection.up.delay_s = connection.down.delay_s = 0.0
+        self.advance(self.now + NOTICE_S)
+        if not self.ended and self.accepted:
+            assert self.dialler.writable
+            assert self.listener.writable
+            assert not self.to_listener.sent
+            assert not self.to_dialler.sent
         self.happened("dialler", self.dialler.close("done", self.now))
         self.advance(self.now + NOTICE_S)
         self.check()
@@ -379,6 +388,7 @@ class Network:
         assert self.to_listener.lost_seen <= self.to_listener.lost
         assert self.to_dialler.lost_seen <= self.to_dialler.lost
         ends = {end.code for _, end in self.ended.values()}
+        assert ends <= HONEST, self.ended
         if ends == {Code.GOODBYE} and self.ended["listener"][1].by_peer:
             assert not self.to_listener.sent, "goodbye, but not everything has arrived"
             assert self.to_listener.lost_seen == self.to_listener.lost
