@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from math import inf
 from random import Random
+from unittest.mock import patch
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.dialling import DialledSession
@@ -23,7 +24,7 @@ from trouper.wire.events import (
     OutgoingLost,
     SessionEvent,
 )
-from trouper.wire.limits import PACKET_NBYTES, Limits
+from trouper.wire.limits import Limits
 from trouper.wire.reception import AcceptedSession, Admitted, Greeting, Reception
 from trouper.wire.session import Endpoint, Session
 
@@ -37,6 +38,8 @@ LIMITS = Limits(
 )
 WINDOW_NBYTES = 30_000
 """What a connection takes before its writer has to wait."""
+small_packets = patch("trouper.wire.outbox.PACKET_NBYTES", 10_000)
+"""So that messages that go in pieces need not be large."""
 HONEST = {Code.GOODBYE, Code.TIMEOUT, Code.UNKNOWN_SESSION, Code.DISCONNECTED}
 """How a session may end between two that keep to the protocol, whatever the network does."""
 NOTICE_S = LIMITS.silence_s * 2 + LIMITS.resume_after_silence_s * 2 + LIMITS.goodbye_s
@@ -303,8 +306,6 @@ class Network:
         if self.rng.random() < 0.02:
             size = self.rng.choice((0, 10, 3_000, 70_000))
             buffers = [bytes([number % 256]) * size for _ in range(self.rng.randint(1, 3))]
-        elif self.rng.random() < 0.001:
-            buffers = [bytes([number % 256]) * (PACKET_NBYTES * 3 // 2)]
         kept = self.rng.random() < 0.95
         sequence = session.send(body, buffers, resend=kept)
         traffic.sent.append((sequence, b"".join((body, *buffers)), kept))

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from random import Random
 
-from network import Network
+from network import Network, small_packets
 
 
 def main() -> None:
@@ -41,6 +41,7 @@ def main() -> None:
         print(f"{what:32} {n:10}")
 
 
+@small_packets
 def soak(rng: Random, number: int, messages_per_cut: float) -> Counter[str]:
     """One session with some fifty faults, or until it is lost; what has happened in it."""
     network = Network(rng, session_id=f"session-{number}")

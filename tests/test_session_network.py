@@ -8,10 +8,11 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network import Network
+from network import Network, small_packets
 from soak_session import soak
 
 
+@small_packets
 def run(seed: int, rounds: int, *, resumable: bool) -> Network:
     """A session with so many faults."""
     network = Network(Random(seed), resumable=resumable)
