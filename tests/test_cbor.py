@@ -13,13 +13,15 @@ from trouper.wire.errors import Code, ProtocolError
 
 
 def test_arrays_are_tuples_and_maps_are_dicts() -> None:
-    item = CborDecoder(max_depth=8).decode(cbor2.dumps({"a": [1, {"b": [2.5, None]}]}))
+    item = CborDecoder(max_depth=8, max_items=1000).decode(
+        cbor2.dumps({"a": [1, {"b": [2.5, None]}]})
+    )
     assert item == {"a": (1, {"b": (2.5, None)})}
     assert type(item["a"][1]) is dict
 
 
 def test_decoder_goes_on_after_an_error() -> None:
-    decoder = CborDecoder(max_depth=4)
+    decoder = CborDecoder(max_depth=4, max_items=1000)
     for bad in (b"\x81" * 9, b"\x82\x01", b"\x01\x02", b"\xf7", b"\xc1\x00"):
         with pytest.raises(ProtocolError):
             decoder.decode(bad)
@@ -44,14 +46,14 @@ def test_decoder_goes_on_after_an_error() -> None:
 )
 def test_error_says_what_is_wrong(data: bytes, sentence: str) -> None:
     with pytest.raises(ProtocolError, match=sentence) as error:
-        CborDecoder(max_depth=8).decode(data)
+        CborDecoder(max_depth=8, max_items=1000).decode(data)
     assert error.value.code is Code.MALFORMED
 
 
 @pytest.mark.parametrize("data", [b"\x81" * 99, b"\xa1\x60" * 99, b"\xd9\xd9\xf8" * 99])
 def test_deep_nesting_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError, match=r"maximum container nesting depth \(8\) exceeded") as e:
-        CborDecoder(max_depth=8).decode(data + b"\x00")
+        CborDecoder(max_depth=8, max_items=1000).decode(data + b"\x00")
     assert e.value.code is Code.LIMIT
 
 
@@ -59,11 +61,13 @@ def test_deep_nesting_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("content", ["x", b"x", 1, [1, 2], ["(a+)+$", 1]])
 def test_no_tag_is_opened_that_was_not_asked_for(tag: int, content: object) -> None:
     with pytest.raises(ProtocolError, match="bad CBOR"):
-        CborDecoder(max_depth=8).decode(cbor2.dumps(cbor2.CBORTag(tag, content)))
+        CborDecoder(max_depth=8, max_items=1000).decode(cbor2.dumps(cbor2.CBORTag(tag, content)))
 
 
 def test_tag_that_was_asked_for_is_opened() -> None:
-    decoder = CborDecoder(max_depth=8, tags={6000: lambda content: ("opened", content)})
+    decoder = CborDecoder(
+        max_depth=8, max_items=1000, tags={6000: lambda content: ("opened", content)}
+    )
     data = cbor2.dumps([cbor2.CBORTag(6000, [1, {"a": [2]}])])
     assert decoder.decode(data) == (("opened", (1, {"a": (2,)})),)
 
@@ -73,14 +77,16 @@ def test_opening_a_tag_may_refuse_its_content() -> None:
         raise ProtocolError(Code.LIMIT, f"{content} is too much")
 
     with pytest.raises(ProtocolError, match="5 is too much") as error:
-        CborDecoder(max_depth=8, tags={6000: refuse}).decode(cbor2.dumps(cbor2.CBORTag(6000, 5)))
+        CborDecoder(max_depth=8, max_items=1000, tags={6000: refuse}).decode(
+            cbor2.dumps(cbor2.CBORTag(6000, 5))
+        )
     assert error.value.code is Code.LIMIT
 
 
 @pytest.mark.parametrize("head", [b"\x9b", b"\xbb", b"\x5b", b"\x7b"])
 @pytest.mark.parametrize("length", [b"\x00\x00\x00\x00\xff\xff\xff\xff", b"\xff" * 8])
 def test_announced_length_costs_no_memory(head: bytes, length: bytes) -> None:
-    decoder = CborDecoder(max_depth=8)
+    decoder = CborDecoder(max_depth=8, max_items=1000)
     tracemalloc.start()
     try:
         with pytest.raises(ProtocolError, match="bad CBOR"):
@@ -95,4 +101,4 @@ def test_announced_length_costs_no_memory(head: bytes, length: bytes) -> None:
 @settings(deadline=None)
 def test_any_bytes_give_data_or_a_protocol_error(data: bytes) -> None:
     with suppress(ProtocolError):
-        CborDecoder(max_depth=8).decode(data)
+        CborDecoder(max_depth=8, max_items=1000).decode(data)

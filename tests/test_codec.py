@@ -93,6 +93,23 @@ def test_oversized_message() -> None:
     assert "67,108,865 bytes; 67,108,864 are allowed" in refused(bytes(BODY_NBYTES + 1), Code.LIMIT)
 
 
+def test_bomb_of_tiny_items() -> None:
+    """Each of these bytes would be a dict of 64 bytes."""
+    bomb = b"\x9a" + (5_000_000).to_bytes(4, "big") + b"\xa0" * 5_000_000
+    assert refused(bomb, Code.LIMIT) == "bad CBOR: more than 250,000 items"
+
+
+def test_longest_answer_is_no_bomb() -> None:
+    keys = tuple(str(number) for number in range(MAX_KEYS))
+    answer = DataReply(
+        found=tuple(Found(key, "int", 28, 1) for key in keys),
+        missing=keys,
+        unreadable=tuple(Unreadable(key, "a lock") for key in keys),
+        left=keys,
+    )
+    assert MessageDecoder().decode(encode_message(answer), [b""] * MAX_KEYS) == answer
+
+
 def test_too_many_and_too_long_keys() -> None:
     many = {"op": "get-data", "keys": ["x"] * (MAX_KEYS + 1), "max_nbytes": 1}
     assert "Expected `array` of length <= 10000" in refused(many)

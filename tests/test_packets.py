@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.frames import Abort, Alive, Data, Frame, Lost, Piece
-from trouper.wire.limits import HEAD_NBYTES, HELLO_NBYTES
+from trouper.wire.limits import (
+    HEAD_NBYTES,
+    HELLO_NBYTES,
+    MAX_SEQUENCE,
+    PACKET_MESSAGES,
+    PACKET_PARTS,
+)
 from trouper.wire.packets import Incoming, PacketItem, PacketReader, packet
 
 
@@ -72,6 +78,15 @@ def test_stranger_may_not_send_a_long_head() -> None:
     reader = PacketReader(1000)
     reader.trusted = True
     assert len(list(reader.read(long))) == 20
+
+
+def test_longest_head_that_is_needed_is_taken() -> None:
+    """As many messages and parts as may begin in a packet, with the longest numbers."""
+    reader = PacketReader(MAX_SEQUENCE)
+    reader.trusted = True
+    shapes = (*[0] * (PACKET_MESSAGES - 1), (0, *[1 << 39] * (PACKET_PARTS - PACKET_MESSAGES)))
+    data = stream(([Data(1, shapes, 0)], []))
+    assert sum(isinstance(item, Incoming) for item in reader.read(data)) == PACKET_MESSAGES - 1
 
 
 def test_longest_head_is_bounded_for_friends_too() -> None:

@@ -119,7 +119,7 @@ def test_number_of_items_is_bounded_before_they_are_made() -> None:
     assert len(decoder.decode(cbor2.dumps(["x" * 10] * 999))) == 999
     too_many: list[list[Any]] = [["x" * 10] * 1000, [{}] * 1000, [["x", 1 << 40]] * 500]
     for many in too_many:
-        with pytest.raises(ProtocolError, match="a value of more than 1,000 items") as error:
+        with pytest.raises(ProtocolError, match="more than 1,000 items") as error:
             decoder.decode(cbor2.dumps(many))
         assert error.value.code is Code.LIMIT
     with pytest.raises(ProtocolError, match="indefinite"):

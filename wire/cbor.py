@@ -1,9 +1,10 @@
 """CBOR, strictly: one item, plain data, definite lengths, no tags but those that are asked for.
 
 A decoder for what strangers send. Whatever it is given, it returns plain data or raises
-`ProtocolError`, in time and memory linear in the length of the input: tags that build objects
-(regular expressions, huge powers, references that repeat each other) are refused; map keys are
-text or bytes, whose hashes nobody can choose; no key comes twice; no bytes are left over.
+`ProtocolError`, in bounded time and memory: items are counted before objects are made of them; tags
+that build objects (regular expressions, huge powers, references that repeat each other) are
+refused; map keys are text or bytes, whose hashes nobody can choose; no key comes twice; no bytes
+are left over.
 """
 
 import re
@@ -27,9 +28,18 @@ _MAYBE_SIMPLE = re.compile(rb"[\xe0-\xf3\xf7\xf8]")
 
 
 class CborDecoder:
-    """Decodes items one after the other. Not for two threads at once."""
+    """Decodes items one after the other. Not for two threads at once.
 
-    def __init__(self, *, max_depth: int, tags: Mapping[int, OpenTag] | None = None) -> None:
+    Args:
+        max_depth: Of containers and tags within each other.
+        max_items: In all containers together.
+        tags: What is made of the content of those tags that are allowed.
+    """
+
+    def __init__(
+        self, *, max_depth: int, max_items: int, tags: Mapping[int, OpenTag] | None = None
+    ) -> None:
+        self._max_items = max_items
         opened = {number: _with_content(open_tag) for number, open_tag in (tags or {}).items()}
         self._decoder = cbor2.CBORDecoder(
             BytesIO(),
@@ -47,6 +57,8 @@ class CborDecoder:
         Raises:
             ProtocolError: `data` is not exactly one item, or not one that is allowed.
         """
+        if len(data) > self._max_items:  # each item has a byte at least
+            _check_items(data, self._max_items)
         source = self._decoder.fp = BytesIO(data)
         try:
             item = self._decoder.decode(immutable=True)
@@ -70,6 +82,26 @@ def _refuse_tag(_content: object, _immutable: bool) -> object:
 
 def _plain_dict(frozen: Mapping[Any, Any], _immutable: bool) -> dict[Any, Any]:
     return dict(frozen)
+
+
+def _check_items(body: Chunk, most: int) -> None:
+    """Count what a decoder would make objects of, before it does."""
+    position = items = 0
+    while position < len(body):
+        items += 1
+        if items > most:
+            raise ProtocolError(Code.LIMIT, f"bad CBOR: more than {most:,} items")
+        major, low = divmod(body[position], 32)
+        position += 1
+        argument = low
+        if low >= 28:
+            return  # an indefinite length, or nothing: the decoder gets no further
+        if low >= 24:
+            width = 1 << (low - 24)
+            argument = int.from_bytes(body[position : position + width], "big")
+            position += width
+        if major in (2, 3):
+            position += argument
 
 
 def _refuse_simple_values(item: object) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from trouper.wire.cbor import CborDecoder, Chunk
 from trouper.wire.errors import Code, NotEncodable, ProtocolError
 from trouper.wire.limits import BODY_NBYTES, HEAD_DEPTH
-from trouper.wire.messages import DataReply, Message, PeerMessage
+from trouper.wire.messages import MESSAGE_ITEMS, DataReply, Message, PeerMessage
 from trouper.wire.vocabulary import kebab_case
 
 _TYPES: dict[str, type[Message]] = {
@@ -39,7 +39,7 @@ class MessageDecoder:
     """Reads the messages of one session. Not for two threads at once."""
 
     def __init__(self) -> None:
-        self._decoder = CborDecoder(max_depth=HEAD_DEPTH)
+        self._decoder = CborDecoder(max_depth=HEAD_DEPTH, max_items=MESSAGE_ITEMS)
 
     def decode(self, body: Chunk, buffers: Sequence[Chunk] = ()) -> PeerMessage:
         """What a body says.

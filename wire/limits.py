@@ -39,6 +39,9 @@ BODY_NBYTES = 1 << 26
 HEAD_DEPTH = 8
 """Deepest nesting in a head, and in a typed message."""
 
+HEAD_ITEMS = 1 << 15
+"""Most CBOR items in a head: twice what a head can need."""
+
 NAME_LENGTH = 256
 """Longest role, name, session id, token or capability, in characters."""
 

@@ -25,6 +25,9 @@ MAX_KEYS = 10_000
 KEY_LENGTH = 4096
 """Longest key, in characters."""
 
+MESSAGE_ITEMS = 250_000
+"""Most CBOR items in a message; the longest answer has fewer."""
+
 KeyText: TypeAlias = Annotated[str, Meta(max_length=KEY_LENGTH)]
 Keys: TypeAlias = Annotated[tuple[KeyText, ...], Meta(max_length=MAX_KEYS)]
 Text: TypeAlias = Annotated[str, Meta(max_length=REASON_LENGTH)]

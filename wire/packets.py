@@ -14,7 +14,7 @@ from trouper.wire.assembly import Assembler, Parts
 from trouper.wire.cbor import CborDecoder, Chunk
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.frames import Data, Frame, Goodbye, Lost, Piece, frame_of
-from trouper.wire.limits import HEAD_DEPTH, HEAD_NBYTES, HELLO_NBYTES, PACKET_FRAMES
+from trouper.wire.limits import HEAD_DEPTH, HEAD_ITEMS, HEAD_NBYTES, HELLO_NBYTES, PACKET_FRAMES
 
 _PREFIX_NBYTES = 4
 _JOINED_NBYTES = 1 << 14
@@ -55,7 +55,7 @@ class PacketReader:
 
     def __init__(self, max_message_nbytes: int) -> None:
         self.trusted = False
-        self._decoder = CborDecoder(max_depth=HEAD_DEPTH)
+        self._decoder = CborDecoder(max_depth=HEAD_DEPTH, max_items=HEAD_ITEMS)
         self._assembler = Assembler(max_message_nbytes)
         self._sequence = 0
         """Of the next message to be whole."""
