@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ProtocolError
-from trouper.wire.frames import Abort, Alive, Data, Frame, Lost, Piece
+from trouper.wire.frames import Abort, Alive, Data, Frame, Lost, Piece, Shape
 from trouper.wire.limits import (
     HEAD_NBYTES,
     HELLO_NBYTES,
@@ -84,7 +84,10 @@ def test_longest_head_that_is_needed_is_taken() -> None:
     """As many messages and parts as may begin in a packet, with the longest numbers."""
     reader = PacketReader(MAX_SEQUENCE)
     reader.trusted = True
-    shapes = (*[0] * (PACKET_MESSAGES - 1), (0, *[1 << 39] * (PACKET_PARTS - PACKET_MESSAGES)))
+    shapes: tuple[Shape, ...] = (
+        *[0] * (PACKET_MESSAGES - 1),
+        (0, *[1 << 39] * (PACKET_PARTS - PACKET_MESSAGES)),
+    )
     data = stream(([Data(1, shapes, 0)], []))
     assert sum(isinstance(item, Incoming) for item in reader.read(data)) == PACKET_MESSAGES - 1
 
