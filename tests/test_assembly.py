@@ -78,11 +78,11 @@ def test_tail_that_does_not_fit_is_refused(
 def test_piece_has_to_belong_to_a_message() -> None:
     assembler = Assembler(1000)
     with pytest.raises(ProtocolError, match="a message that has not begun"):
-        assembler.continue_(1)
+        assembler.extend(1)
     assembler.begin([10], 4)
     list(assembler.fill(memoryview(b"abcd")))
     for nbytes in (0, 7):
         with pytest.raises(ProtocolError, match=f"a piece of {nbytes} bytes where 6 are missing"):
-            assembler.continue_(nbytes)
-    assembler.continue_(6)
+            assembler.extend(nbytes)
+    assembler.extend(6)
     assert list(assembler.fill(memoryview(b"efghij"))) == [(b"abcdefghij",)]

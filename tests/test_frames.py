@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from trouper.wire.errors import Code, ProtocolError
-from trouper.wire.frames import FRAMES, Abort, Alive, Frame, Hello, cut_reason, frame_of
+from trouper.wire.errors import Code, ProtocolError, cut_reason
+from trouper.wire.frames import FRAMES, Abort, Alive, Frame, Hello, frame_of
 from trouper.wire.limits import MAX_SEQUENCE, REASON_LENGTH
 
 HELLO = Hello(
@@ -110,3 +110,9 @@ def test_reason_is_cut_so_that_it_fits() -> None:
     assert cut_reason("short") == "short"
     assert len(cut_reason("x" * 1000)) == REASON_LENGTH
     assert cut_reason("half \ud800 a pair") == "half ? a pair"
+
+
+def test_error_is_never_longer_than_a_reason() -> None:
+    """What is wrong may quote what the peer sent, and that may be long."""
+    error = ProtocolError(Code.MALFORMED, "x" * 100_000)
+    assert len(str(error)) == len(error.reason) == REASON_LENGTH

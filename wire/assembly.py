@@ -61,7 +61,7 @@ class Assembler:
             )
         self._shapes = lengths[::-1]
 
-    def continue_(self, nbytes: int) -> None:
+    def extend(self, nbytes: int) -> None:
         """A piece of the message that has begun follows.
 
         Raises:

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from trouper.wire.limits import REASON_LENGTH
+
 
 class TrouperError(Exception):
     """Any error of trouper's own."""
@@ -44,13 +46,19 @@ class Code(StrEnum):
     """This side gave the session up."""
 
 
+def cut_reason(reason: str) -> str:
+    """A reason that fits into a frame, and is text in every language."""
+    reason = reason.encode("utf-8", "replace").decode()
+    return reason if len(reason) <= REASON_LENGTH else reason[: REASON_LENGTH - 1] + "…"
+
+
 class ProtocolError(TrouperError):
     """What a peer sent breaks the protocol or a limit: a code for programs, a reason for people."""
 
     def __init__(self, code: Code, reason: str) -> None:
-        super().__init__(reason)
         self.code = code
-        self.reason = reason
+        self.reason = cut_reason(reason)
+        super().__init__(self.reason)
 
 
 class SessionClosed(TrouperError):

@@ -164,9 +164,3 @@ def _refuse_other_versions(hello: tuple[object, ...]) -> None:
             f"the peer speaks versions {list(versions[:16])} of the protocol, "
             f"this side {list(PROTOCOL_VERSIONS)}",
         )
-
-
-def cut_reason(reason: str) -> str:
-    """A reason that fits into a frame, and is text in every language."""
-    reason = reason.encode("utf-8", "replace").decode()
-    return reason if len(reason) <= REASON_LENGTH else reason[: REASON_LENGTH - 1] + "…"

@@ -90,7 +90,7 @@ class PacketReader:
                 return
             for frame in self._frames(head):
                 yield frame
-                if isinstance(frame, (Data, Piece)):
+                if isinstance(frame, Data):  # messages without a byte have no tail to come with
                     yield from self._messages(memoryview(b""))
 
     def _messages(self, tail: memoryview) -> Iterator[Incoming]:
@@ -141,7 +141,7 @@ class PacketReader:
 
     def _expect_tail(self, frame: Data | Piece) -> None:
         if isinstance(frame, Piece):
-            self._assembler.continue_(frame.nbytes)
+            self._assembler.extend(frame.nbytes)
         elif self._assembler.busy:
             raise ProtocolError(Code.UNEXPECTED, "a message has begun and not ended")
         else:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import Ended, Established, Peer, Resumed, SessionEvent
-from trouper.wire.frames import Abort, Hello, Welcome, cut_reason
+from trouper.wire.frames import Abort, Hello, Welcome
 from trouper.wire.limits import PROTOCOL_VERSIONS
 from trouper.wire.packets import PacketItem, PacketReader, packet
 from trouper.wire.session import Endpoint, Session
@@ -214,7 +214,7 @@ class Greeting:
                 raise ProtocolError(Code.UNEXPECTED, "more came before the hello was answered")
             return self._reception.admit(frames[0], now)
         except ProtocolError as error:
-            abort = Abort(error.code, cut_reason(error.reason))
+            abort = Abort(error.code, error.reason)
             return Refused(error.code, error.reason, packet([abort]))
 
 

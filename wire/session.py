@@ -27,7 +27,7 @@ import msgspec
 
 from trouper.wire.assembly import nbytes_of
 from trouper.wire.cbor import Chunk
-from trouper.wire.errors import Code, NotWritable, ProtocolError, SessionClosed
+from trouper.wire.errors import Code, NotWritable, ProtocolError, SessionClosed, cut_reason
 from trouper.wire.events import (
     Ended,
     IncomingLost,
@@ -37,7 +37,7 @@ from trouper.wire.events import (
     Peer,
     SessionEvent,
 )
-from trouper.wire.frames import Abort, Alive, Data, Frame, Goodbye, Lost, Piece, cut_reason
+from trouper.wire.frames import Abort, Alive, Data, Frame, Goodbye, Lost, Piece
 from trouper.wire.limits import CAPABILITIES, ENDPOINT_NBYTES, NAME_LENGTH, Limits
 from trouper.wire.liveness import Liveness
 from trouper.wire.outbox import Outbox
