@@ -19,11 +19,11 @@ atheris: Any = import_module("atheris")  # not installed where types are checked
 
 with atheris.instrument_imports(include=["trouper", "cbor2", "msgspec"]):
     from trouper.wire.codec import MessageDecoder
+    from trouper.wire.endpoint import Endpoint
     from trouper.wire.errors import ProtocolError
     from trouper.wire.limits import Limits
     from trouper.wire.packets import PacketReader
     from trouper.wire.reception import Admitted, Reception
-    from trouper.wire.session import Endpoint
     from trouper.wire.values import ValueDecoder
 
 VECTORS = Path(__file__).parent / "vectors" / "wire"

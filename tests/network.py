@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.dialling import DialledSession
+from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import Code
 from trouper.wire.events import (
     Ended,
@@ -26,7 +27,7 @@ from trouper.wire.events import (
 )
 from trouper.wire.limits import Limits
 from trouper.wire.reception import AcceptedSession, Admitted, Greeting, Reception
-from trouper.wire.session import Endpoint, Session
+from trouper.wire.session import Session
 
 LIMITS = Limits(
     heartbeat_interval_s=1.0,

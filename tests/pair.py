@@ -1,10 +1,11 @@
 """Two sessions and a connection between them that does as it is told."""
 
 from trouper.wire.dialling import DialledSession
+from trouper.wire.endpoint import Endpoint
 from trouper.wire.events import Ended, MessageReceived, SessionEvent
 from trouper.wire.limits import Limits
 from trouper.wire.reception import AcceptedSession, Admitted, Reception, Refused
-from trouper.wire.session import Endpoint, Session
+from trouper.wire.session import Session
 
 LIMITS = Limits(
     heartbeat_interval_s=1.0,

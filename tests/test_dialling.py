@@ -17,7 +17,6 @@ WELCOME = Welcome(
     capabilities=("dask/1",),
     heartbeat_interval_ms=1000,
     max_message_nbytes=1000,
-    resume_after_close_ms=1000,
     resume_after_silence_ms=2000,
     received=0,
 )

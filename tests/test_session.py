@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import msgspec
 import pytest
-from pair import LIMITS, Pair, all_of, bodies, end, greet, packet_of
+from pair import LIMITS, Pair, all_of, bodies, end, packet_of
 
 from trouper.wire.cbor import Chunk
-from trouper.wire.dialling import DialledSession
 from trouper.wire.errors import Code, NotEncodable, NotWritable, SessionClosed
 from trouper.wire.events import (
     Ended,
@@ -22,8 +20,6 @@ from trouper.wire.events import (
 from trouper.wire.frames import Abort, Alive, Data, Frame, Goodbye, Piece
 from trouper.wire.limits import PACKET_NBYTES, Limits
 from trouper.wire.packets import packet
-from trouper.wire.reception import Admitted, Reception
-from trouper.wire.session import Endpoint
 
 
 def raw(*frames: Frame, tail: tuple[Chunk, ...] = ()) -> bytes:
@@ -349,35 +345,6 @@ def test_acknowledgement_rides_with_a_message() -> None:
     pair.up(0.0)
     pair.accepted.send(b"answer")
     assert packet_of(pair.accepted, 0.0) == raw(Alive(1), Data(1, (6,), 6), tail=(b"answer",))
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"role": ""}, "1 to 256 characters: ''"),
-        ({"name": "x" * 257}, "1 to 256 characters: 'xxx"),
-        ({"capabilities": ("",)}, "1 to 256 characters"),
-        ({"capabilities": ("x",) * 33}, "more than 32 capabilities"),
-        ({"capabilities": ("x" * 256,) * 17}, "longer than 4,096 bytes"),
-        ({"required": ("dask/1",)}, r"required that are not offered: \['dask/1'\]"),
-    ],
-)
-def test_endpoint_that_nobody_would_take_is_refused_here(
-    fields: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        msgspec.structs.replace(Endpoint(role="worker", name="w"), **fields)
-
-
-def test_longest_hello_is_taken() -> None:
-    us = Endpoint(role="𝄞" * 256, name="w", capabilities=("é" * 256,) * 5 + ("x" * 256,))
-    session = DialledSession(us, "𝄞" * 256, token="𝄞" * 256)
-    session.connected(0.0)
-    reception = Reception(Endpoint(role="s", name="s"), token=None)
-    assert isinstance(greet(reception, packet_of(session, 0.0)), Admitted)
-    for session_id, token in (("", ""), ("x" * 257, ""), ("x", "y" * 257)):
-        with pytest.raises(ValueError, match="1 to 256 characters"):
-            DialledSession(us, session_id, token=token)
 
 
 def test_limits_are_the_defaults_where_nothing_is_said() -> None:

@@ -1,11 +1,12 @@
 """The side that dials: it says hello, asks for resumption, and is the one that connects again."""
 
+from trouper.wire.endpoint import Endpoint, check_name
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import Established, Peer, Resumed
 from trouper.wire.frames import MAGIC, Hello, Welcome
 from trouper.wire.limits import PROTOCOL_VERSIONS
 from trouper.wire.packets import PacketItem
-from trouper.wire.session import Endpoint, Session, check_name
+from trouper.wire.session import Session
 
 
 class DialledSession(Session):

@@ -29,7 +29,7 @@ from trouper.wire.limits import (
 MAGIC = "trouper"
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQUENCE)]
-Sequence: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SEQUENCE)]
+SequenceNumber: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SEQUENCE)]
 TailLength: TypeAlias = Annotated[int, Meta(ge=0, le=PACKET_NBYTES)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH)]
 Capabilities: TypeAlias = Annotated[tuple[Name, ...], Meta(max_length=CAPABILITIES)]
@@ -66,8 +66,8 @@ class Hello(Frame, frozen=True, gc=False, tag=0):
     """Whether it will come back when the connection is lost."""
     heartbeat_interval_ms: Interval
     """How often it sends something."""
-    max_message_nbytes: Sequence
-    attempt: Sequence
+    max_message_nbytes: SequenceNumber
+    attempt: SequenceNumber
     """Counts the connections of this session, beginning with 1."""
     received: Count | None
     """How many messages it has received; null if no welcome has reached it yet."""
@@ -82,9 +82,10 @@ class Welcome(Frame, frozen=True, gc=False, tag=1):
     capabilities: Capabilities
     """What both can do."""
     heartbeat_interval_ms: Interval
-    max_message_nbytes: Sequence
-    resume_after_close_ms: Window
+    max_message_nbytes: SequenceNumber
     resume_after_silence_ms: Window
+    """How long the listener waits for another connection, at most."""
+    """How long the listener waits for another connection, at most."""
     received: Count
 
 
@@ -104,7 +105,7 @@ class Alive(Frame, frozen=True, gc=False, tag=3):
 class Data(Frame, frozen=True, gc=False, tag=4):
     """Messages begin, in order; `nbytes` of them follow the head, the rest in pieces."""
 
-    first: Sequence
+    first: SequenceNumber
     """Sequence number of the first one."""
     shapes: Annotated[tuple[Shape, ...], Meta(min_length=1, max_length=PACKET_MESSAGES)]
     nbytes: TailLength
@@ -119,13 +120,13 @@ class Piece(Frame, frozen=True, gc=False, tag=5):
 class Lost(Frame, frozen=True, gc=False, tag=6):
     """In the place of a message that was cut and is not kept for resending."""
 
-    sequence: Sequence
+    sequence: SequenceNumber
 
 
 class Goodbye(Frame, frozen=True, gc=False, tag=7):
     """The last thing said in a session, in its place after all messages."""
 
-    sequence: Sequence
+    sequence: SequenceNumber
     code: Code
     reason: Reason
 

@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from trouper.wire.cbor import Chunk
+from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import Ended, Established, Peer, Resumed, SessionEvent
 from trouper.wire.frames import Abort, Hello, Welcome
 from trouper.wire.limits import PROTOCOL_VERSIONS
 from trouper.wire.packets import PacketItem, PacketReader, packet
-from trouper.wire.session import Endpoint, Session
+from trouper.wire.session import Session
 
 
 class AcceptedSession(Session):
@@ -65,17 +66,9 @@ class AcceptedSession(Session):
             )
         if self.peer is None:
             return
+        who = (hello.role, hello.name, hello.resumable)
         forgotten = hello.received is None and (self.received or self._outbox.acknowledged)
-        if (
-            forgotten
-            or not self.resumable
-            or self._who
-            != (
-                hello.role,
-                hello.name,
-                hello.resumable,
-            )
-        ):
+        if forgotten or not self.resumable or who != self._who:
             raise ProtocolError(
                 Code.UNKNOWN_SESSION, "a session of this id is there, which this does not resume"
             )
@@ -89,7 +82,6 @@ class AcceptedSession(Session):
             capabilities=peer.capabilities,
             heartbeat_interval_ms=round(limits.heartbeat_interval_s * 1000),
             max_message_nbytes=limits.max_message_nbytes,
-            resume_after_close_ms=round(limits.resume_after_close_s * 1000),
             resume_after_silence_ms=round(limits.resume_after_silence_s * 1000),
             received=self.received,
         )

@@ -23,10 +23,9 @@ messages delivered as events, so what is acknowledged was delivered.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import msgspec
-
 from trouper.wire.assembly import nbytes_of
 from trouper.wire.cbor import Chunk
+from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import Code, NotWritable, ProtocolError, SessionClosed, cut_reason
 from trouper.wire.events import (
     Ended,
@@ -38,53 +37,9 @@ from trouper.wire.events import (
     SessionEvent,
 )
 from trouper.wire.frames import Abort, Alive, Data, Frame, Goodbye, Lost, Piece
-from trouper.wire.limits import CAPABILITIES, ENDPOINT_NBYTES, NAME_LENGTH, Limits
 from trouper.wire.liveness import Liveness
 from trouper.wire.outbox import Outbox
 from trouper.wire.packets import Incoming, PacketItem, PacketReader, packet
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side says of itself in every handshake, and the limits that it sets."""
-
-    role: str
-    name: str
-    capabilities: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    """Those capabilities without which it does not want a session."""
-    limits: Limits = Limits()
-
-    def __post_init__(self) -> None:
-        """What no other side would take is refused here.
-
-        Raises:
-            ValueError: A name is empty or too long, there are too many, or this side requires what
-                it cannot do.
-        """
-        texts = (self.role, self.name, *self.capabilities, *self.required)
-        for text in texts:
-            check_name(text)
-        if (
-            max(len(self.capabilities), len(self.required)) > CAPABILITIES
-            or sum(len(text.encode()) for text in texts) > ENDPOINT_NBYTES
-        ):
-            raise ValueError(
-                f"role, name and capabilities are more than {CAPABILITIES} capabilities, "
-                f"or longer than {ENDPOINT_NBYTES:,} bytes together"
-            )
-        lacking = sorted(set(self.required).difference(self.capabilities))
-        if lacking:
-            raise ValueError(f"capabilities are required that are not offered: {lacking}")
-
-
-def check_name(text: str) -> None:
-    """Whether this can be a name in a handshake.
-
-    Raises:
-        ValueError: It cannot.
-    """
-    if not 1 <= len(text) <= NAME_LENGTH:
-        raise ValueError(f"a name has to have 1 to {NAME_LENGTH} characters: {text!r:.80}")
 
 
 class Session(ABC):
