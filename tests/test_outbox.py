@@ -122,6 +122,17 @@ def test_bulk_that_was_sent_is_not_kept_and_reported_as_lost_once() -> None:
     assert [take(outbox), take(outbox)] == expected
 
 
+def test_bulk_costs_next_to_nothing_once_it_is_sent_but_not_nothing() -> None:
+    """So many messages that nobody acknowledges would be a leak."""
+    outbox = Outbox(resumable=True)
+    for _ in range(100):
+        put(outbox, b"bulk" * 1000, resend=False)
+    take(outbox)
+    assert 0 < outbox.kept_nbytes < 100 * 1000
+    outbox.acknowledge(100)
+    assert outbox.kept_nbytes == 0
+
+
 def test_bulk_that_has_arrived_is_not_lost() -> None:
     outbox = Outbox(resumable=True)
     put(outbox, b"bulk", resend=False)

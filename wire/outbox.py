@@ -4,7 +4,7 @@ Sequence numbers count messages from 1, in one direction of one session, whateve
 has; a `Lost` and the `Goodbye` stand in that order too.
 
 Invariants: `_sent`, then `_queued`, are consecutive numbers without a gap. `kept_nbytes` is what
-both cost. What is not kept for resending costs nothing once it is handed over.
+both cost. Of what is not kept for resending, no bytes are left once it is handed over.
 """
 
 from collections import deque
@@ -150,12 +150,18 @@ class Outbox:
     def _hand_over(self) -> None:
         """The first one queued has been given to the connection."""
         entry = self._queued.popleft()
-        if not (self._resumable and entry.resend):
-            entry.parts = ()
+        if not self._resumable:
             self.kept_nbytes -= entry.kept
-            entry.kept = 0
-        if self._resumable:
-            self._sent.append(entry)
+            return
+        if not entry.resend:
+            self._forget_bytes(entry)
+        self._sent.append(entry)
+
+    def _forget_bytes(self, entry: _Entry) -> None:
+        """Keep no more of a message than that it was."""
+        entry.parts = ()
+        self.kept_nbytes += _ENTRY_NBYTES - entry.kept
+        entry.kept = _ENTRY_NBYTES
 
     def acknowledge(self, received: int) -> None:
         """The peer has all messages up to this one.
@@ -197,10 +203,7 @@ class Outbox:
         if entry.resend:
             return
         lost.append(entry.sequence)
-        self.kept_nbytes += _ENTRY_NBYTES - entry.kept
-        entry.kept = _ENTRY_NBYTES
-        entry.parts = ()
-        entry.nbytes = 0
+        self._forget_bytes(entry)
         entry.resend = True
         entry.frame = Lost(entry.sequence)
 

@@ -178,8 +178,8 @@ class Reception:
 
     def _forget(self, session: Session) -> None:
         del self._sessions[session.session_id]
-        if session.ended is not None:
-            self._ended[session.session_id] = session.ended
+        assert session.ended is not None
+        self._ended[session.session_id] = session.ended
         while len(self._ended) > self._us.limits.ended_remembered:
             self._ended.popitem(last=False)
 
