@@ -5,7 +5,7 @@ import pytest
 from pair import LIMITS, Pair, all_of, end, endpoint, packet_of
 
 from trouper.wire.dialling import DialledSession
-from trouper.wire.errors import Code
+from trouper.wire.errors import Code, SessionClosed
 from trouper.wire.events import LinkLost
 from trouper.wire.frames import Abort, Alive, Frame, Hello, Welcome
 from trouper.wire.packets import PacketReader, packet
@@ -91,7 +91,7 @@ def test_lack_of_what_is_required_is_refused_and_both_are_told() -> None:
 @pytest.mark.parametrize(
     ("frame", "code", "sentence"),
     [
-        (Alive(0), Code.UNEXPECTED, "a alive came, where a welcome was expected"),
+        (Alive(0), Code.UNEXPECTED, "frame 'alive' came, where a welcome was expected"),
         (Abort(Code.UNAUTHORIZED, "no token was given"), Code.UNAUTHORIZED, "no token was given"),
     ],
 )
@@ -119,6 +119,13 @@ def test_first_handshake_may_fail_any_number_of_times() -> None:
     assert session.connected(1000.0) == 2
     answer(session, WELCOME)
     assert session.peer is not None
+
+
+def test_session_that_has_ended_makes_no_connections() -> None:
+    session = dial()
+    session.abandon("over")
+    with pytest.raises(SessionClosed, match=r"has ended \(abandoned\): over"):
+        session.connected(1.0)
 
 
 def test_somebody_else_cannot_take_over_a_session() -> None:

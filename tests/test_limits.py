@@ -35,6 +35,13 @@ def test_heartbeats_are_neither_a_flood_nor_a_rumour(interval_s: float) -> None:
         Limits(heartbeat_interval_s=interval_s)
 
 
+@pytest.mark.parametrize("name", ["resume_after_close_s", "resume_after_silence_s"])
+def test_lost_connection_is_not_waited_for_for_ever(name: str) -> None:
+    limits: dict[str, Any] = {name: 86_401.0}
+    with pytest.raises(ValueError, match=r"waited for 86400.0 s at most"):
+        Limits(**limits)
+
+
 def test_message_is_no_longer_than_can_be_counted() -> None:
     with pytest.raises(ValueError, match="max_message_nbytes has to be at most"):
         Limits(max_message_nbytes=1 << 53)

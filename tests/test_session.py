@@ -318,7 +318,7 @@ def test_handshake_frames_have_no_place_in_a_session_that_is_open() -> None:
     pair = Pair()
     welcome = pair.accepted._welcome(Peer("a", "b", 1, ()))  # pyright: ignore[reportPrivateUsage]
     pair.accepted.receive_data(1, raw(welcome), 1.0)
-    assert end(pair.accepted).reason == "a welcome in a session that is open"
+    assert end(pair.accepted).reason == "frame 'welcome' came in an open session"
 
 
 def test_messages_before_a_broken_packet_are_delivered() -> None:

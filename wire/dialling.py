@@ -34,7 +34,12 @@ class DialledSession(Session):
         """How long the listening side may be waiting for us."""
 
     def connected(self, now: float) -> int:
-        """A connection is up: say hello. The link; the one before counts as lost."""
+        """A connection is up: say hello. The link; the one before counts as lost.
+
+        Raises:
+            SessionClosed: The session has ended.
+        """
+        self._refuse_if_ended()
         self._begin_link(now)
         limits = self._limits
         hello = Hello(
@@ -58,7 +63,9 @@ class DialledSession(Session):
     def _take_handshake(self, frame: PacketItem, now: float) -> None:
         if not isinstance(frame, Welcome):
             name = type(frame).__name__.lower()
-            raise ProtocolError(Code.UNEXPECTED, f"a {name} came, where a welcome was expected")
+            raise ProtocolError(
+                Code.UNEXPECTED, f"frame {name!r} came, where a welcome was expected"
+            )
         peer = Peer(frame.role, frame.name, frame.version, frame.capabilities)
         self._check(peer)
         self._open_link(frame.heartbeat_interval_ms, frame.received)

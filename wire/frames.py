@@ -18,6 +18,7 @@ from trouper.wire.limits import (
     CAPABILITIES,
     MAX_INTERVAL_S,
     MAX_SEQUENCE,
+    MAX_WINDOW_S,
     NAME_LENGTH,
     PACKET_MESSAGES,
     PACKET_NBYTES,
@@ -34,7 +35,7 @@ TailLength: TypeAlias = Annotated[int, Meta(ge=0, le=PACKET_NBYTES)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH)]
 Capabilities: TypeAlias = Annotated[tuple[Name, ...], Meta(max_length=CAPABILITIES)]
 Interval: TypeAlias = Annotated[int, Meta(ge=10, le=int(MAX_INTERVAL_S * 1000))]
-Window: TypeAlias = Annotated[int, Meta(ge=0, le=24 * 3600 * 1000)]
+Window: TypeAlias = Annotated[int, Meta(ge=0, le=int(MAX_WINDOW_S * 1000))]
 Reason: TypeAlias = Annotated[str, Meta(max_length=REASON_LENGTH)]
 Shape: TypeAlias = Count | Annotated[tuple[Count, ...], Meta(min_length=2, max_length=PACKET_PARTS)]
 """Lengths of a message's parts: of the body alone, or of the body and each buffer."""

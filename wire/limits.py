@@ -54,6 +54,9 @@ CAPABILITIES = 32
 MAX_INTERVAL_S = 3600.0
 """Longest heartbeat interval that may be asked for."""
 
+MAX_WINDOW_S = 86_400.0
+"""Longest time for which a lost connection may be waited for."""
+
 MAX_SEQUENCE = (1 << 53) - 1
 """Last sequence number and largest length: what every language counts exactly."""
 
@@ -110,5 +113,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 f"heartbeat_interval_s has to be between 0.01 and {MAX_INTERVAL_S}, "
                 f"not {self.heartbeat_interval_s!r}"
             )
+        if max(self.resume_after_close_s, self.resume_after_silence_s) > MAX_WINDOW_S:
+            raise ValueError(f"a lost connection may be waited for {MAX_WINDOW_S} s at most")
         if self.max_message_nbytes > MAX_SEQUENCE:
             raise ValueError(f"max_message_nbytes has to be at most {MAX_SEQUENCE}")

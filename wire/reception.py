@@ -201,7 +201,9 @@ class Greeting:
                 return Refused(frames[0].code, frames[0].reason, [])
             if not isinstance(frames[0], Hello):
                 name = type(frames[0]).__name__.lower()
-                raise ProtocolError(Code.UNEXPECTED, f"a {name} came, where a hello was expected")
+                raise ProtocolError(
+                    Code.UNEXPECTED, f"frame {name!r} came, where a hello was expected"
+                )
             if len(frames) > 1 or not self._reader.idle:
                 raise ProtocolError(Code.UNEXPECTED, "more came before the hello was answered")
             return self._reception.admit(frames[0], now)

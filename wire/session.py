@@ -97,8 +97,7 @@ class Session(ABC):
             NotWritable: The resend buffer is full, or the session was never open: see `writable`.
             SessionClosed: The session has ended, or is about to.
         """
-        if self.ended:
-            raise SessionClosed(f"the session has ended ({self.ended.code}): {self.ended.reason}")
+        self._refuse_if_ended()
         if self._goodbye_until is not None:
             raise SessionClosed("the session is closing: goodbye has been said")
         if self.peer is None:
@@ -208,6 +207,10 @@ class Session(ABC):
 
     # how it goes on inside
 
+    def _refuse_if_ended(self) -> None:
+        if self.ended:
+            raise SessionClosed(f"the session has ended ({self.ended.code}): {self.ended.reason}")
+
     def _begin_link(self, now: float) -> None:
         self.link += 1
         self.linked = True
@@ -252,7 +255,7 @@ class Session(ABC):
             self._end(item.code, item.reason, by_peer=True)
         elif not isinstance(item, Piece):
             name = type(item).__name__.lower()
-            raise ProtocolError(Code.UNEXPECTED, f"a {name} in a session that is open")
+            raise ProtocolError(Code.UNEXPECTED, f"frame {name!r} came in an open session")
 
     def _take_abort(self, abort: Abort, now: float) -> None:
         """The end; unless an older connection came after this one, where a newer one will do."""
