@@ -131,7 +131,11 @@ class Session(ABC):
     # what a shell says
 
     def receive_data(self, link: int, data: Chunk | str, now: float) -> list[SessionEvent]:
-        """Bytes have arrived on a connection; a text frame is given as text, and is an error."""
+        """Bytes have arrived on a connection; a text frame is given as text, and is an error.
+
+        Any number of bytes will do, and any of them say that the peer is alive. What is needed of
+        them is copied, so a shell may read into one buffer again and again.
+        """
         if link != self.link or not self.linked:
             return []
         self._liveness.heard(now)
