@@ -32,7 +32,9 @@ TESTED_ELSEWHERE = {
     "runtime/status.py": "status, in test_worker",
     "runtime/unobserved.py": "test_failures",
     "wire/errors.py": "only names; each is raised by what the others test",
+    "wire/events.py": "test_session",
     "wire/instructions.py": "test_vocabulary",
+    "wire/messages.py": "test_codec",
     "wire/stimuli.py": "test_vocabulary",
 }
 """Modules without a test file of their name, and where or why."""

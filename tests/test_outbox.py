@@ -1,0 +1,223 @@
+"""What is kept, what is cut into packets, and what is sent again."""
+
+import pytest
+
+from trouper.wire.assembly import nbytes_of
+from trouper.wire.cbor import Chunk
+from trouper.wire.errors import Code, NotEncodable, ProtocolError
+from trouper.wire.frames import Data, Frame, Goodbye, Lost, Piece
+from trouper.wire.limits import (
+    BODY_NBYTES,
+    PACKET_FRAMES,
+    PACKET_MESSAGES,
+    PACKET_NBYTES,
+    PACKET_PARTS,
+)
+from trouper.wire.outbox import Outbox
+
+
+def put(outbox: Outbox, *parts: Chunk, resend: bool = True) -> int:
+    return outbox.put(parts, resend=resend, max_message_nbytes=1 << 30)
+
+
+def take(outbox: Outbox) -> tuple[list[Frame], bytes]:
+    frames: list[Frame] = []
+    tail = outbox.next_packet(frames)
+    return frames, b"".join(tail)
+
+
+def test_small_messages_go_together() -> None:
+    outbox = Outbox(resumable=True)
+    assert [put(outbox, b"a"), put(outbox, b"bc", b"d"), put(outbox, b"")] == [1, 2, 3]
+    assert take(outbox) == ([Data(1, (1, (2, 1), 0), 4)], b"abcd")
+    assert take(outbox) == ([], b"")
+    assert not outbox.waiting
+
+
+def test_packet_has_a_bounded_number_of_messages() -> None:
+    outbox = Outbox(resumable=True)
+    for _ in range(PACKET_MESSAGES + 1):
+        put(outbox, b"x")
+    assert [len(take(outbox)[1]) for _ in range(2)] == [PACKET_MESSAGES, 1]
+
+
+def test_packet_has_a_bounded_number_of_parts() -> None:
+    outbox = Outbox(resumable=True)
+    put(outbox, b"x")
+    put(outbox, b"y", *[b""] * (PACKET_PARTS - 1))
+    assert [take(outbox)[1] for _ in range(2)] == [b"x", b"y"]
+
+
+def test_large_message_goes_in_pieces() -> None:
+    outbox = Outbox(resumable=True)
+    large = bytes(range(256)) * (PACKET_NBYTES // 128)
+    put(outbox, b"before")
+    put(outbox, b"body", large)
+    put(outbox, b"after")
+    frames, tail = take(outbox)
+    assert frames == [Data(1, (6, (4, len(large))), PACKET_NBYTES)]
+    frames, piece = take(outbox)
+    assert frames == [Piece(PACKET_NBYTES)]
+    tail += piece
+    frames, piece = take(outbox)
+    assert frames == [Piece(10)]
+    assert tail + piece == b"before" + b"body" + large
+    assert take(outbox) == ([Data(3, (5,), 5)], b"after")
+
+
+def test_bytes_are_kept_until_they_are_acknowledged() -> None:
+    outbox = Outbox(resumable=True)
+    put(outbox, b"x" * 1000)
+    put(outbox, b"y" * 1000)
+    full = outbox.kept_nbytes
+    assert full > 2000
+    take(outbox)
+    assert outbox.kept_nbytes == full
+    outbox.acknowledge(1)
+    assert outbox.kept_nbytes == full / 2
+    outbox.acknowledge(2)
+    assert outbox.kept_nbytes == 0
+
+
+def test_nothing_is_kept_where_nothing_is_resumed() -> None:
+    outbox = Outbox(resumable=False)
+    put(outbox, b"x" * 1000)
+    assert outbox.kept_nbytes > 1000
+    take(outbox)
+    assert outbox.kept_nbytes == 0
+
+
+def test_rewinding_sends_again_what_has_not_arrived() -> None:
+    outbox = Outbox(resumable=True)
+    for body in (b"a", b"b", b"c"):
+        put(outbox, body)
+    take(outbox)
+    put(outbox, b"d")
+    assert outbox.rewind(1) == []
+    assert take(outbox) == ([Data(2, (1, 1, 1), 3)], b"bcd")
+
+
+def test_message_that_was_cut_is_sent_again_from_its_beginning() -> None:
+    outbox = Outbox(resumable=True)
+    put(outbox, b"x" * (PACKET_NBYTES + 1))
+    take(outbox)
+    outbox.rewind(0)
+    assert take(outbox)[0] == [Data(1, (PACKET_NBYTES + 1,), PACKET_NBYTES)]
+
+
+def test_bulk_that_was_sent_is_not_kept_and_reported_as_lost_once() -> None:
+    outbox = Outbox(resumable=True)
+    put(outbox, b"a")
+    put(outbox, b"bulk" * 1000, resend=False)
+    put(outbox, b"c")
+    take(outbox)
+    assert outbox.kept_nbytes < 1000
+    assert outbox.rewind(0) == [2]
+    expected = [
+        ([Data(1, (1,), 1)], b"a"),
+        ([Lost(2), Data(3, (1,), 1)], b"c"),
+    ]
+    assert [take(outbox), take(outbox)] == expected
+    assert outbox.rewind(0) == []
+    assert [take(outbox), take(outbox)] == expected
+
+
+def test_bulk_costs_next_to_nothing_once_it_is_sent_but_not_nothing() -> None:
+    """So many messages that nobody acknowledges would be a leak."""
+    outbox = Outbox(resumable=True)
+    for _ in range(100):
+        put(outbox, b"bulk" * 1000, resend=False)
+    take(outbox)
+    assert 0 < outbox.kept_nbytes < 100 * 1000
+    outbox.acknowledge(100)
+    assert outbox.kept_nbytes == 0
+
+
+def test_bulk_that_has_arrived_is_not_lost() -> None:
+    outbox = Outbox(resumable=True)
+    put(outbox, b"bulk", resend=False)
+    take(outbox)
+    assert outbox.rewind(1) == []
+    assert not outbox.waiting
+
+
+def test_bulk_that_was_cut_is_lost_and_bulk_that_had_not_begun_is_not() -> None:
+    outbox = Outbox(resumable=True)
+    put(outbox, b"x" * (PACKET_NBYTES + 1), resend=False)
+    put(outbox, b"later", resend=False)
+    take(outbox)
+    assert outbox.rewind(0) == [1]
+    assert take(outbox) == ([Lost(1), Data(2, (5,), 5)], b"later")
+
+
+def test_goodbye_comes_after_all_messages_and_is_sent_again() -> None:
+    outbox = Outbox(resumable=True)
+    put(outbox, b"a")
+    outbox.put_goodbye(Code.GOODBYE, "done")
+    expected = [([Data(1, (1,), 1)], b"a"), ([Goodbye(2, Code.GOODBYE, "done")], b"")]
+    assert [take(outbox), take(outbox)] == expected
+    outbox.rewind(0)
+    assert [take(outbox), take(outbox)] == expected
+
+
+def test_many_losses_are_told_in_several_packets() -> None:
+    outbox = Outbox(resumable=True)
+    for _ in range(PACKET_FRAMES + 1):
+        put(outbox, b"x", resend=False)
+    take(outbox)
+    assert len(outbox.rewind(0)) == PACKET_FRAMES + 1
+    assert [len(take(outbox)[0]) for _ in range(3)] == [PACKET_FRAMES, 1, 0]
+
+
+@pytest.mark.parametrize("received", [0, 3, 99])
+def test_acknowledgement_that_cannot_be_is_refused(received: int) -> None:
+    outbox = Outbox(resumable=True)
+    for body in (b"a", b"b"):
+        put(outbox, body)
+    take(outbox)
+    put(outbox, b"not sent yet")
+    outbox.acknowledge(1)
+    with pytest.raises(ProtocolError, match=f"received {received} messages; it had 1 .* 2 were se"):
+        outbox.acknowledge(received)
+
+
+def test_message_that_the_peer_would_refuse_is_refused_here() -> None:
+    outbox = Outbox(resumable=True)
+    with pytest.raises(NotEncodable, match="a message has 11 bytes; the peer takes 10"):
+        outbox.put((b"x" * 6, b"y" * 5), resend=True, max_message_nbytes=10)
+    with pytest.raises(NotEncodable, match="16,384 buffers; 16,383 are allowed"):
+        put(outbox, *[b""] * (PACKET_PARTS + 1))
+    with pytest.raises(NotEncodable, match="Bulk belongs in buffers"):
+        put(outbox, bytes(BODY_NBYTES + 1))
+    with pytest.raises(NotEncodable, match="do not lie in one row"):
+        put(outbox, b"", memoryview(b"abcdef")[::2])
+    assert not outbox.waiting
+    assert outbox.last == 0
+
+
+def test_buffer_of_any_shape_is_so_many_bytes() -> None:
+    outbox = Outbox(resumable=True)
+    grid = memoryview(bytes(24)).cast("I", (2, 3))
+    put(outbox, b"", grid, memoryview(b"").cast("I"))
+    assert take(outbox) == ([Data(1, ((0, 24, 0),), 24)], bytes(24))
+
+
+def test_nothing_is_copied_on_the_way_out() -> None:
+    outbox = Outbox(resumable=True)
+    large = bytearray(3 * PACKET_NBYTES)
+    put(outbox, b"", large)
+    frames: list[Frame] = []
+    tail = outbox.next_packet(frames)
+    large[0] = 7
+    assert tail[0][0] == 7
+    assert nbytes_of(tail) == PACKET_NBYTES
+
+
+def test_ended_session_keeps_nothing() -> None:
+    outbox = Outbox(resumable=True)
+    put(outbox, b"x")
+    take(outbox)
+    put(outbox, b"y" * (PACKET_NBYTES + 1))
+    take(outbox)
+    outbox.clear()
+    assert (outbox.kept_nbytes, outbox.waiting) == (0, False)
