@@ -1,0 +1,61 @@
+"""The files of a journal: the segment that is written stands at the path, older ones beside it.
+
+``work.journal`` is the newest segment; ``work.journal.000001``, ``.000002`` and so on are those
+before it, oldest first. What an earlier run of the program has left at the path becomes such a file
+too, when a new one begins.
+"""
+
+import fcntl
+import re
+from pathlib import Path
+
+from trouper.runtime.errors import JournalError
+from trouper.runtime.journal_frames import MAGIC
+
+_SUFFIX = re.compile(r"\.(\d{6,})")
+
+
+def older_segments(path: Path) -> list[Path]:
+    """The files beside the newest segment, oldest first.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    found: list[tuple[int, Path]] = []
+    for other in path.parent.iterdir():
+        if other.name.startswith(path.name):
+            match = _SUFFIX.fullmatch(other.name.removeprefix(path.name))
+            if match is not None:
+                found.append((int(match[1]), other))
+    return [other for _, other in sorted(found)]
+
+
+def number_of(segment: Path) -> int:
+    """Of an older segment."""
+    return int(segment.suffix[1:])
+
+
+def newest_of(segment: Path) -> Path:
+    """Where the newest segment stands, given any of a journal's files."""
+    return segment.with_suffix("") if _SUFFIX.fullmatch(segment.suffix) else segment
+
+
+def check_can_begin(path: Path) -> None:
+    """Refuse to write a journal over something else.
+
+    Raises:
+        JournalError: At the path is a directory, a file that is no journal, or a journal that
+            another worker writes.
+    """
+    if path.is_dir():
+        raise JournalError(f"{path} is a directory; a journal is a file")
+    if not path.is_file():
+        return  # nothing yet, or a device
+    with path.open("rb") as file:
+        begin = file.read(len(MAGIC))
+        if not MAGIC.startswith(begin):
+            raise JournalError(f"{path} is no journal, so no journal is written over it")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JournalError(f"{path} is being written by another worker") from None
