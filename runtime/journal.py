@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from trouper.runtime.errors import JournalError, JournalWarning, SnapshotError
-from trouper.runtime.journal_files import newest_of, older_segments
+from trouper.runtime.errors import CorruptJournal, JournalError, JournalWarning, SnapshotError
+from trouper.runtime.journal_files import segment_files
 from trouper.runtime.journal_format import Header, Record, pack
 from trouper.runtime.journal_replay import Replay
 from trouper.runtime.journal_segment import CutHeader, Segment
@@ -38,9 +38,11 @@ class Step(NamedTuple):
 class Journal:
     """See the module's text; made by `open`."""
 
-    def __init__(self, segments: list[Segment]) -> None:
+    def __init__(self, segments: list[Segment], broken: CorruptJournal | None) -> None:
         self.segments = segments
         """Oldest first."""
+        self._broken = broken
+        """Why the segment behind the last one cannot be read, if there is such a one."""
         self.warnings: list[str] = []
         """What had to be left out."""
         self.first = segments[0].header.first
@@ -70,34 +72,33 @@ class Journal:
             JournalWarning: Something had to be left out.
         """
         path = Path(path)
+        if path.is_dir():
+            raise JournalError(f"{path} is a directory; a journal is a file")
         try:
-            if path.is_dir():
-                raise JournalError(f"{path} is a directory; a journal is a file")
-            older = older_segments(newest_of(path))
+            files = segment_files(path)
         except OSError as error:
             raise JournalError(f"{path} cannot be read: {error.strerror}") from error
-        files = [file for file in older if path == newest_of(path) or file <= path]
-        if path not in files and (path.exists() or not files):
-            files.append(path)
+        segments: list[Segment] = []
+        broken: CorruptJournal | None = None
         left_out: list[str] = []
-        try:
-            segments = [Segment(files.pop())]
-        except CutHeader as error:  # killed in the moment when it began
-            if not files:
-                raise
-            left_out.append(f"{error}; it is left out")
-            segments = [Segment(files.pop())]
-        run = segments[0].header.run
         for file in reversed(files):
             try:
                 segment = Segment(file)
             except JournalError as error:
-                left_out.append(f"{error}; the journal begins behind that")
-                break
-            if segment.header.run != run:
+                if segments:
+                    left_out.append(f"{error}; the journal begins behind that")
+                    break
+                if file == files[0] or not isinstance(error, CorruptJournal | CutHeader):
+                    raise
+                if isinstance(error, CorruptJournal):
+                    broken = error
+                else:  # killed in the moment when it began
+                    left_out.append(f"{error}; it is left out")
+                continue
+            if segments and segment.header.run != segments[0].header.run:
                 break
             segments.insert(0, segment)
-        journal = cls(segments)
+        journal = cls(segments, broken)
         for what in left_out:
             journal._warn(what)
         return journal
@@ -128,6 +129,7 @@ class Journal:
                     yield record
                 if record.n == until:
                     return
+        self._check_end()
 
     def steps(self, since: int | None = None, until: int | None = None) -> Iterator[Step]:
         """Replay, and give every step behind number `since`, up to number `until` or to the end.
@@ -156,6 +158,7 @@ class Journal:
                     yield Step(record, instructions, machine)
                 if record.n == until:
                     return
+        self._check_end()
 
     def replay(self, until: int | None = None) -> Machine:
         """The machine in the state after record number `until`, or after the last one.
@@ -165,11 +168,11 @@ class Journal:
             CorruptJournal: A record up to there is not as it was written.
             ReplayDiverged: The machine does not say what it said then.
         """
-        until = self.last if until is None else until
-        if until > self.last:
-            raise JournalError(f"there is no record {until}: the last one is {self.last}")
-        machine = self._machine_before(self._segments_behind(until)[0][0])
-        for step in self.steps(max(until, self.first) - 1, until):
+        n = self.last if until is None else until
+        if n > self.last:
+            raise JournalError(f"there is no record {n}: the last one is {self.last}")
+        machine = self._machine_before(self._segments_behind(n)[0][0])
+        for step in self.steps(max(n, self.first) - 1, until):
             machine = step.machine
         return machine
 
@@ -191,6 +194,11 @@ class Journal:
         while len(paired) > 1 and paired[1][0].header.first <= n + 1:
             del paired[0]
         return paired
+
+    def _check_end(self) -> None:
+        if self._broken is not None:
+            n = self.last + 1
+            raise CorruptJournal(f"record {n} cannot be found: {self._broken}", n)
 
     def _machine_before(self, segment: Segment) -> Machine:
         try:

@@ -30,6 +30,21 @@ def older_segments(path: Path) -> list[Path]:
     return [other for _, other in sorted(found)]
 
 
+def segment_files(path: Path) -> list[Path]:
+    """The files of a journal up to the given one, oldest first; there may be none such.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    newest = newest_of(path)
+    files = older_segments(newest)
+    if path != newest:
+        files = [file for file in files if number_of(file) <= number_of(path)]
+    if path not in files and (path != newest or path.exists() or not files):
+        files.append(path)
+    return files
+
+
 def number_of(segment: Path) -> int:
     """Of an older segment."""
     return int(segment.suffix[1:])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,8 @@ from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, FreeKeys, Stimulus
 THREADS = Config(slots={"thread": 2})
 
 
-def random_life(seed: int, steps: int) -> tuple[Config, list[Stimulus]]:
+@cache
+def random_life(seed: int, steps: int) -> tuple[Config, tuple[Stimulus, ...]]:
     """Stimuli of all kinds, sane and crazy; some of them the machine refuses."""
     rng = Random(seed)
     world = World(CONFIGS[1], tangled=True)
@@ -29,7 +31,7 @@ def random_life(seed: int, steps: int) -> tuple[Config, list[Stimulus]]:
         if stimulus is not None:
             stimuli.append(stimulus)
             world.send(stimulus)
-    return CONFIGS[1], stimuli
+    return CONFIGS[1], tuple(stimuli)
 
 
 def plain_life(tasks: int) -> list[Stimulus]:

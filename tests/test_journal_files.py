@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from trouper.runtime.errors import JournalError
-from trouper.runtime.journal_files import check_can_begin, newest_of, number_of, older_segments
+from trouper.runtime.journal_files import (
+    check_can_begin,
+    newest_of,
+    number_of,
+    older_segments,
+    segment_files,
+)
 from trouper.runtime.journal_frames import MAGIC
 
 
@@ -25,6 +31,20 @@ def test_older_segments_stand_beside_the_newest_in_order(tmp_path: Path) -> None
 )
 def test_the_newest_is_known_by_any_of_them(name: str, newest: str) -> None:
     assert newest_of(Path("folder") / name) == Path("folder") / newest
+
+
+def test_a_journal_ends_with_the_file_that_is_asked_for(tmp_path: Path) -> None:
+    def names(name: str) -> list[str]:
+        return [path.name for path in segment_files(tmp_path / name)]
+
+    assert names("j") == ["j"]
+    for name in ("j.999999", "j.1000000"):
+        (tmp_path / name).touch()
+    assert names("j") == ["j.999999", "j.1000000"]
+    (tmp_path / "j").touch()
+    assert names("j") == ["j.999999", "j.1000000", "j"]
+    assert names("j.1000000") == ["j.999999", "j.1000000"]
+    assert names("j.1000001") == ["j.999999", "j.1000000", "j.1000001"]
 
 
 def test_a_journal_may_begin_where_nothing_or_a_journal_is(tmp_path: Path) -> None:
