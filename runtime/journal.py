@@ -72,9 +72,9 @@ class Journal:
             JournalWarning: Something had to be left out.
         """
         path = Path(path)
-        if path.is_dir():
-            raise JournalError(f"{path} is a directory; a journal is a file")
         try:
+            if path.is_dir():
+                raise JournalError(f"{path} is a directory; a journal is a file")
             files = segment_files(path)
         except OSError as error:
             raise JournalError(f"{path} cannot be read: {error.strerror}") from error

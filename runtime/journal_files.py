@@ -8,6 +8,7 @@ too, when a new one begins.
 import fcntl
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 from trouper.runtime.errors import JournalError
 from trouper.runtime.journal_frames import MAGIC
@@ -60,17 +61,22 @@ def check_can_begin(path: Path) -> None:
 
     Raises:
         JournalError: At the path is a directory, a file that is no journal, or a journal that
-            another worker writes.
+            another worker writes. Not, if nothing can be read there at all.
     """
-    if path.is_dir():
-        raise JournalError(f"{path} is a directory; a journal is a file")
-    if not path.is_file():
-        return  # nothing yet, or a device
-    with path.open("rb") as file:
-        begin = file.read(len(MAGIC))
-        if not MAGIC.startswith(begin):
-            raise JournalError(f"{path} is no journal, so no journal is written over it")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise JournalError(f"{path} is being written by another worker") from None
+    try:
+        if path.is_dir():
+            raise JournalError(f"{path} is a directory; a journal is a file")
+        if path.is_file():  # else there is nothing yet, or a device
+            with path.open("rb") as file:
+                _check_may_replace(path, file)
+    except OSError:
+        return  # whoever writes meets it too, and says so
+
+
+def _check_may_replace(path: Path, file: BinaryIO) -> None:
+    if not MAGIC.startswith(file.read(len(MAGIC))):
+        raise JournalError(f"{path} is no journal, so no journal is written over it")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JournalError(f"{path} is being written by another worker") from None

@@ -94,7 +94,7 @@ class RecordWriter:
     def record(self, at_us: int, stimulus: Stimulus, answer: Answer) -> bytes:
         """The frame of a stimulus and what it led to."""
         shape = _SHAPES[type(stimulus)]
-        row = [shape.code, at_us - self._at_us, _summary(answer), *astuple(stimulus)]
+        row: list[Any] = [shape.code, at_us - self._at_us, _summary(answer), *astuple(stimulus)]
         self._at_us = at_us
         numbers = self._numbers
         for place in shape.texts:

@@ -111,7 +111,8 @@ def test_steps_and_records_of_a_part(rotated: tuple[Path, dict[int, str]]) -> No
     assert all(bool(step.record.kinds) == bool(step.instructions) for step in steps)
     assert steps[-1].machine.fingerprint() == prints[3500]
     assert [found.n for found in journal.records(journal.last)] == []
-    assert list(journal.records(3500, 3500)) == list(journal.steps(3500, 3400)) == []
+    assert list(journal.records(3500, 3500)) == []
+    assert list(journal.steps(3500, 3400)) == []
 
 
 def test_what_is_gone_and_what_has_not_happened(rotated: tuple[Path, dict[int, str]]) -> None:
@@ -270,7 +271,7 @@ def test_a_segment_that_had_just_begun_is_left_out(rotated: tuple[Path, dict[int
 
 def test_of_a_thousand_corrupt_bytes_each_is_found_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    config, stimuli = random_life(seed=11, steps=150)
+    config, stimuli = random_life(seed=11, steps=60)
     record(path, stimuli, config)
     rng = Random(0)
     data = path.read_bytes()[:-3]  # the last record is torn

@@ -20,11 +20,11 @@ from trouper.runtime.journal_format import (
     plain_number,
 )
 from trouper.wire import instructions, stimuli
-from trouper.wire.instructions import DropData, Execute
+from trouper.wire.instructions import DropData, Execute, Instruction
 from trouper.wire.version import VERSION
 from trouper.wire.vocabulary import Word
 
-ANSWER = [DropData("a", 3), Execute("b", 4, 2, 2, "thread", (("a", 3),))]
+ANSWER: list[Instruction] = [DropData("a", 3), Execute("b", 4, 2, 2, "thread", (("a", 3),))]
 
 
 def words(module: object) -> set[type]:

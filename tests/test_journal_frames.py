@@ -13,7 +13,8 @@ BODIES = [b"first", b"", b"x" * 300, bytes(range(256)), b"last"]
 def framed(bodies: list[bytes]) -> tuple[bytes, list[int]]:
     """The frames, and where each begins."""
     writer = FrameWriter()
-    data, starts = b"", []
+    data = b""
+    starts: list[int] = []
     for body in bodies:
         starts.append(len(data))
         data += writer.frame(body)

@@ -67,7 +67,7 @@ def test_a_journal_with_hashed_keys_replays_and_holds_no_key(tmp_path: Path) -> 
     secret_words = {name: f"secret-{name}" for name in "abcdefgh"}
     renamer = KeyHasher(SECRET)
     renamer.key = lambda key: secret_words.get(key, f"secret-{key}" if key else "")  # type: ignore[method-assign]
-    stimuli = [renamer.word(stimulus) for stimulus in stimuli]
+    stimuli = tuple([renamer.word(stimulus) for stimulus in stimuli])
     machine = record(
         tmp_path / "j", stimuli, config, hash_keys=SECRET, max_nbytes=1 << 16, flush="buffered"
     )

@@ -14,7 +14,7 @@ from trouper.runtime.journal_format import STIMULI, STIMULUS_TYPES, Answer, Kind
 from trouper.runtime.journal_frames import FrameReader
 from trouper.runtime.journal_records import RecordReader, RecordWriter
 from trouper.runtime.machine import Machine
-from trouper.wire.instructions import DropData, DropSpec
+from trouper.wire.instructions import DropData, DropSpec, Instruction
 from trouper.wire.stimuli import ComputeTask, FreeKeys, Pause, Secede, Stimulus, UpdateData
 
 
@@ -56,8 +56,8 @@ def test_stimuli_of_every_kind_come_back() -> None:
 
 
 def test_texts_that_were_said_lately_are_short() -> None:
-    once = write([(0, FreeKeys(("k" * 500,)), [])])
-    twice = write([(0, FreeKeys(("k" * 500,)), [])] * 2)
+    noted: list[tuple[int, Stimulus, Answer]] = [(0, FreeKeys(("k" * 500,)), [])]
+    once, twice = write(noted), write(noted * 2)
     assert len(twice) - len(once) < 20
 
 
@@ -69,7 +69,7 @@ def test_texts_may_be_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_long_answers_keep_their_kinds() -> None:
-    answer = [DropData("a", 1), DropSpec("a", 2)] * 500
+    answer: list[Instruction] = [DropData("a", 1), DropSpec("a", 2)] * 500
     (record,) = read(write([(0, Pause(), answer)]))
     assert record.kinds == ("drop-data", "drop-spec") * 500
 

@@ -97,7 +97,10 @@ def test_a_changed_decision_shows_at_the_record_where_it_is_taken(
             records.append(Record(n, 0, stimulus, tuple([op_of(type(w)) for w in answer]),
                                   Digester().digest(answer) if answer else None))  # fmt: skip
     first = next(record.n for record in records if "gather" in record.kinds)
-    monkeypatch.setattr("trouper.runtime.machine.start_gathers", lambda ledger, out: None)
+
+    def start_none(*_: object) -> None: ...
+
+    monkeypatch.setattr("trouper.runtime.machine.start_gathers", start_none)
     with pytest.raises(ReplayDiverged) as caught:
         for record in records:
             replay.step(record)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -30,6 +31,10 @@ def wait_until(condition: Callable[[], object]) -> None:
             return
         changed.wait(0.001)
     raise AssertionError("it never came")
+
+
+def written(writer: JournalWriter, nbytes: int) -> bool:
+    return writer.written_nbytes == nbytes
 
 
 def size(path: Path) -> int:
@@ -58,7 +63,7 @@ def test_every_so_many_seconds_is_written_soon_and_not_at_once(tmp_path: Path) -
     wait_until(lambda: size(tmp_path / "j") == len(MAGIC) + 6)
     for number in range(1, 4):
         writer.put(b"x")
-        wait_until(lambda number=number: size(tmp_path / "j") == len(MAGIC) + 6 + number)
+        wait_until(partial(written, writer, len(MAGIC) + 6 + number))
     writer.close()
     patient = JournalWriter(tmp_path / "k", LARGE, 3600)
     patient.begin(b"header")
@@ -128,7 +133,7 @@ def test_all_files_together_are_bounded(tmp_path: Path) -> None:
         for _ in range(10):
             writer.put(bytes(1000))
         total = number * (len(MAGIC) + 500 + 10 * 1000)
-        wait_until(lambda total=total: writer.written_nbytes == total)
+        wait_until(partial(written, writer, total))
         most = max(most, sum(size(file) for file in tmp_path.iterdir()))
     writer.close()
     assert max_nbytes * 0.6 < most <= max_nbytes
