@@ -14,7 +14,8 @@ begins with a snapshot, so what is left can be replayed. See JOURNAL.md for the 
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 from trouper.runtime.errors import CorruptJournal, JournalError, JournalWarning, SnapshotError
 from trouper.runtime.journal_files import segment_files
@@ -26,7 +27,7 @@ from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Instruction
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """A record that has been replayed."""
 
     record: Record
@@ -151,9 +152,9 @@ class Journal:
                     f"the machine's state before record {segment.header.first} is not the one "
                     "that was recorded, though it has said the same"
                 )
-            replay = Replay(machine, segment.header.instructions)
+            replay = Replay(machine, segment.header.instructions).step
             for record in segment.records(following):
-                instructions = replay.step(record)
+                instructions = replay(record)
                 if record.n > since:
                     yield Step(record, instructions, machine)
                 if record.n == until:
@@ -183,7 +184,10 @@ class Journal:
             CorruptJournal: A record is not as it was written.
             ReplayDiverged: The machine does not say what it said then.
         """
-        return sum(1 for _ in self.steps())
+        count = 0
+        for _ in self.steps():
+            count += 1
+        return count
 
     def _segments_behind(self, n: int) -> list[tuple[Segment, Header | None]]:
         """The segments from the one with record n + 1 on, each with the header of the next."""

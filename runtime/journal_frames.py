@@ -7,12 +7,14 @@ where it stands. The guard tells a wrong length (corrupt) from a frame that is n
 """
 
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 MAGIC = b"trouper journal\n"
 
 _HEAD_NBYTES = 5
 _CHECK_NBYTES = 4
+_BLOCK_NBYTES = 1 << 18
 
 
 class BrokenFrame(Exception):
@@ -27,6 +29,8 @@ def head(length: int) -> bytes:
 
 _HEADS = [head(length) for length in range(256)]
 """Of those that nearly all frames have."""
+
+_LENGTHS = {guarded: length for length, guarded in enumerate(_HEADS)}
 
 
 class FrameWriter:
@@ -50,53 +54,71 @@ class FrameReader:
     Args:
         file: Stands behind `MAGIC`.
         nbytes: How much of the file belongs to the segment, from here on. A file that grows
-            meanwhile may be read up to there.
+            meanwhile is read up to there.
     """
 
     def __init__(self, file: BinaryIO, nbytes: int) -> None:
         self.check = 0
         """Of the last frame."""
         self.torn_nbytes = 0
-        """How much of a frame stands at the end that was never finished."""
+        """How much of a frame that was never finished stands at the end; when all is read."""
         self._file = file
         self._left = nbytes
+        """To be read from the file."""
 
-    def read(self, *, verify: bool = True) -> bytes | None:
-        """The body of the next frame; None behind the last one.
+    def bodies(self) -> Iterator[bytes]:
+        """The bodies of all frames, in order.
 
         Raises:
-            BrokenFrame: The frame is corrupt. There is nothing to be read behind it.
+            BrokenFrame: The next frame is corrupt. There is nothing to be read behind it.
         """
-        left = self._left
-        if left < _HEAD_NBYTES:
-            self.torn_nbytes = left
-            return None
-        start = self._file.read(_HEAD_NBYTES)
-        length = int.from_bytes(start[:4], "big")
-        if start != (_HEADS[length] if length < 256 else head(length)):
-            if self._all_zero(start):
-                self.torn_nbytes = left
-                return None
-            raise BrokenFrame("its length is corrupt")
-        nbytes = _HEAD_NBYTES + length + _CHECK_NBYTES
-        if nbytes > left:
-            self.torn_nbytes = left
-            return None
-        rest = self._file.read(length + _CHECK_NBYTES)
-        if len(start) + len(rest) < nbytes:
-            raise BrokenFrame("the file has become shorter")
-        self._left = left - nbytes
-        body = rest[:length]
-        if verify:
-            self.check = zlib.crc32(body, zlib.crc32(start, self.check))
-            if self.check != int.from_bytes(rest[length:], "big"):
+        block, at = b"", 0
+        while True:
+            length = _LENGTHS.get(block[at : at + _HEAD_NBYTES])
+            if length is None:  # a long one; or there is no more in this block
+                if len(block) - at < _HEAD_NBYTES:
+                    block, at = self._refill(block[at:], _HEAD_NBYTES), 0
+                    if len(block) < _HEAD_NBYTES:
+                        self.torn_nbytes = len(block)
+                        return
+                length = self._length(block, at)
+                if length is None:
+                    return
+            end = at + _HEAD_NBYTES + length
+            if end + _CHECK_NBYTES > len(block):
+                block, at = self._refill(block[at:], _HEAD_NBYTES + length + _CHECK_NBYTES), 0
+                end = _HEAD_NBYTES + length
+                if end + _CHECK_NBYTES > len(block):
+                    self.torn_nbytes = len(block)
+                    return
+            self.check = check = zlib.crc32(block[at:end], self.check)
+            if check != int.from_bytes(block[end : end + _CHECK_NBYTES], "big"):
                 raise BrokenFrame("its check does not match")
-        return body
+            yield block[at + _HEAD_NBYTES : end]
+            at = end + _CHECK_NBYTES
 
-    def _all_zero(self, start: bytes) -> bool:
-        """Whether only zeros follow: what a file system may leave of a write that it lost."""
-        while start:
-            if start.strip(b"\0"):
-                return False
-            start = self._file.read(1 << 16)
-        return True
+    def _refill(self, rest: bytes, nbytes: int) -> bytes:
+        """The rest of a block and what follows it, with so many bytes if there are as many."""
+        wanted = min(self._left, max(_BLOCK_NBYTES, nbytes))
+        more = self._file.read(wanted)
+        self._left -= len(more)
+        if len(more) < wanted:
+            raise BrokenFrame("the file has become shorter")
+        return rest + more
+
+    def _length(self, block: bytes, at: int) -> int | None:
+        """The length at the beginning of a frame; None if there are but zeros.
+
+        That is what a file system may leave of a write that was lost.
+        """
+        length = int.from_bytes(block[at : at + 4], "big")
+        if block[at : at + _HEAD_NBYTES] == head(length):
+            return length
+        rest = block[at:]
+        nbytes = len(rest) + self._left
+        while not rest.strip(b"\0"):
+            if not self._left:
+                self.torn_nbytes = nbytes
+                return None
+            rest = self._refill(b"", 0)
+        raise BrokenFrame("its length is corrupt")

@@ -137,14 +137,11 @@ class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     answer: bytes | tuple[str] | None
 
 
-class _Reading(msgspec.Struct, frozen=True):
-    """How rows of one kind become stimuli."""
-
-    word: type[Stimulus]
-    texts: tuple[int, ...]
-    lists: tuple[int, ...]
-    names: tuple[str, ...] | None
-    """The fields, if they are not those that the stimulus has now."""
+_Reading: TypeAlias = tuple[
+    type[Stimulus], tuple[int, ...], tuple[int, ...], tuple[str, ...] | None
+]
+"""How rows of one kind become stimuli: the type; where texts stand, and tuples of texts; and the
+fields, if they are not those that the type has now."""
 
 
 class RecordReader:
@@ -173,49 +170,43 @@ class RecordReader:
         Raises:
             CorruptJournal: It is none, or it is of a kind that this trouper does not know.
         """
-        n = self._n + 1
+        self._n = n = self._n + 1
+        texts = self._texts
         try:
             row = self._decode(body)
+            word, places, lists, names = self._readings[type(row)]
             after_us, answer, *values = astuple(row)
-            stimulus = self._stimulus(self._readings[type(row)], values)
-            self._n = n
-            self._at_us += after_us
+            for place in places:
+                said = values[place]
+                if type(said) is int:
+                    values[place] = texts[said]
+                else:
+                    self._hear(said)
+            for place in lists:
+                if values[place]:
+                    values[place] = tuple(
+                        [texts[t] if type(t) is int else self._hear(t) for t in values[place]]
+                    )
+            stimulus = word(*values) if names is None else _build(word, names, values)
+            self._at_us = at_us = self._at_us + after_us
             if answer is None:
-                return Record(n, self._at_us, stimulus)
+                return Record(n, at_us, stimulus)
             if type(answer) is tuple:
-                return Record(n, self._at_us, stimulus, error=answer[0])
+                return Record(n, at_us, stimulus, error=answer[0])
+            codes = answer[DIGEST_NBYTES:]
+            kinds = self._kinds.get(codes)
+            if kinds is None:
+                kinds = self._learn_kinds(codes)
             digest = int.from_bytes(answer[:DIGEST_NBYTES], "big")
-            return Record(n, self._at_us, stimulus, self._kinds_of(answer), digest)
+            return Record(n, at_us, stimulus, kinds, digest)
         except (msgspec.MsgspecError, TypeError, IndexError) as error:
             raise CorruptJournal(f"record {n} cannot be read: {error}", n) from error
 
-    def _kinds_of(self, answer: bytes) -> tuple[str, ...]:
-        codes = answer[DIGEST_NBYTES:]
-        kinds = self._kinds.get(codes)
-        if kinds is None:
-            kinds = tuple([self._names[code] for code in codes])
-            if len(codes) <= SHORT:
-                self._kinds[codes] = kinds
+    def _learn_kinds(self, codes: bytes) -> tuple[str, ...]:
+        kinds = tuple([self._names[code] for code in codes])
+        if len(codes) <= SHORT:
+            self._kinds[codes] = kinds
         return kinds
-
-    def _stimulus(self, reading: _Reading, values: list[Any]) -> Stimulus:
-        texts = self._texts
-        for place in reading.texts:
-            said = values[place]
-            values[place] = texts[said] if type(said) is int else self._hear(said)
-        for place in reading.lists:
-            if values[place]:
-                values[place] = tuple(
-                    [
-                        texts[said] if type(said) is int else self._hear(said)
-                        for said in values[place]
-                    ]
-                )
-        if reading.names is None:
-            return reading.word(*values)
-        known = reading.word.__struct_fields__
-        fields = zip(reading.names, values, strict=True)
-        return reading.word(**{name: value for name, value in fields if name in known})
 
     def _hear(self, text: str) -> str:
         """Remember a text."""
@@ -225,6 +216,13 @@ class RecordReader:
             self._texts[self._next] = text
         self._next = (self._next + 1) % PLACES
         return text
+
+
+def _build(word: type[Stimulus], names: tuple[str, ...], values: list[Any]) -> Stimulus:
+    """A stimulus from the fields that the writer knew; those that are gone are left out."""
+    known = word.__struct_fields__
+    fields = zip(names, values, strict=True)
+    return word(**{name: value for name, value in fields if name in known})
 
 
 def _learn(kinds: tuple[Kind, ...]) -> tuple[dict[type[_Row], _Reading], Any]:
@@ -245,7 +243,7 @@ def _learn(kinds: tuple[Kind, ...]) -> tuple[dict[type[_Row], _Reading], Any]:
         texts = [place for place, (_, type_) in enumerate(fields) if type_ is Said]
         lists = [place for place, (_, type_) in enumerate(fields) if type_ == tuple[Said, ...]]
         names = None if kind.fields == word.__struct_fields__ else kind.fields
-        readings[cast("type[_Row]", row)] = _Reading(word, tuple(texts), tuple(lists), names)
+        readings[cast("type[_Row]", row)] = (word, tuple(texts), tuple(lists), names)
     union: Any = None
     for row in readings:
         union = row if union is None else union | row

@@ -7,6 +7,7 @@ says how much; anything else that is not as it was written is an error that name
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -46,13 +47,13 @@ class Segment:
                     raise CutHeader(f"{path} is empty")
                 if not MAGIC.startswith(begin):
                     raise JournalError(f"{path} is no journal")
-                self.header = self._read_header(FrameReader(file, self.nbytes - len(MAGIC)))
+                self.header = self._read_header(self._frames(file).bodies())
         except OSError as error:
             raise JournalError(f"{path} cannot be read: {error.strerror or error}") from error
 
-    def _read_header(self, frames: FrameReader) -> Header:
+    def _read_header(self, bodies: Iterator[bytes]) -> Header:
         try:
-            body = frames.read()
+            body = next(bodies, None)
         except BrokenFrame as error:
             raise CorruptJournal(f"the header of {self.path} is corrupt: {error}", 0) from error
         if body is None:
@@ -68,16 +69,14 @@ class Segment:
             raise CorruptJournal(f"the header of {self.path} is corrupt: {error}", 0) from error
 
     def measure(self) -> tuple[int, int]:
-        """How many records there are, and how many bytes of a torn one follow. Verifies nothing."""
+        """How many records can be read, and how many bytes of a torn one follow."""
         count = 0
         with self.path.open("rb") as file:
-            file.seek(len(MAGIC))
-            frames = FrameReader(file, self.nbytes - len(MAGIC))
-            frames.read()
+            frames = self._frames(file)
             with suppress(BrokenFrame):  # whoever reads the records is told
-                while frames.read(verify=False) is not None:
+                for _ in frames.bodies():
                     count += 1
-        return count, frames.torn_nbytes
+        return count - 1, frames.torn_nbytes
 
     def records(self, following: Header | None = None) -> Iterator[Record]:
         """The records, in order.
@@ -88,20 +87,21 @@ class Segment:
         Raises:
             CorruptJournal: A record is not as it was written; those before it were.
         """
-        reader = RecordReader(self.header)
         n = self.header.first
+        read = RecordReader(self.header).read
         with self.path.open("rb") as file:
-            file.seek(len(MAGIC))
-            frames = FrameReader(file, self.nbytes - len(MAGIC))
-            frames.read()
-            while True:
-                try:
-                    body = frames.read()
-                except BrokenFrame as error:
-                    raise CorruptJournal(f"record {n} is corrupt: {error}", n) from error
-                if body is None:
-                    break
-                yield reader.read(body)
-                n += 1
-            if following is not None and (frames.torn_nbytes or frames.check != following.previous):
-                raise CorruptJournal(f"record {n} is missing at the end of {self.path}", n)
+            frames = self._frames(file)
+            bodies = frames.bodies()
+            next(bodies)
+            try:
+                for body in bodies:
+                    yield read(body)
+                    n += 1
+            except BrokenFrame as error:
+                raise CorruptJournal(f"record {n} is corrupt: {error}", n) from error
+        if following is not None and (frames.torn_nbytes or frames.check != following.previous):
+            raise CorruptJournal(f"record {n} is missing at the end of {self.path}", n)
+
+    def _frames(self, file: BinaryIO) -> FrameReader:
+        file.seek(len(MAGIC))
+        return FrameReader(file, max(0, self.nbytes - len(MAGIC)))

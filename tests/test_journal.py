@@ -1,5 +1,6 @@
 """The journal as a whole: recovered whatever has happened to it, and replayed bit for bit."""
 
+import io
 import os
 import subprocess
 import sys
@@ -45,12 +46,13 @@ def same(value: Any) -> Any:
 
 def frame_ends(path: Path) -> list[int]:
     """Where the header and each record end in a segment."""
+    writer, end = FrameWriter(), len(MAGIC)
+    ends: list[int] = []
     with path.open("rb") as file:
-        file.seek(len(MAGIC))
-        frames = FrameReader(file, path.stat().st_size - len(MAGIC))
-        ends: list[int] = []
-        while frames.read() is not None:
-            ends.append(file.tell())
+        file.seek(end)
+        for body in FrameReader(file, path.stat().st_size - end).bodies():
+            end += len(writer.frame(body))
+            ends.append(end)
     return ends
 
 
@@ -154,11 +156,9 @@ def test_a_state_that_was_not_recorded_so(tmp_path: Path) -> None:
     data = (tmp_path / "j").read_bytes()
     first = Journal.open(tmp_path / "j")
     (tmp_path / "j.000001").write_bytes(data)
-    frames = FrameReader((tmp_path / "j").open("rb"), len(data) - len(MAGIC))
-    frames._file.seek(len(MAGIC))  # pyright: ignore[reportPrivateUsage]
-    while frames.read() is not None:
+    frames = FrameReader(io.BytesIO(data[len(MAGIC) :]), len(data) - len(MAGIC))
+    for _ in frames.bodies():
         pass
-    frames._file.close()  # pyright: ignore[reportPrivateUsage]
     second = header(THREADS, run=first.header.run, first=10, previous=frames.check)
     (tmp_path / "j").write_bytes(MAGIC + FrameWriter().frame(pack(second)))
     journal = Journal.open(tmp_path / "j")

@@ -29,7 +29,7 @@ def read(data: bytes) -> tuple[list[bytes], int, bool]:
     reader = FrameReader(io.BytesIO(data), len(data))
     bodies: list[bytes] = []
     try:
-        while (body := reader.read()) is not None:
+        for body in reader.bodies():
             bodies.append(body)
     except BrokenFrame:
         return bodies, 0, True
@@ -84,13 +84,21 @@ def test_what_is_written_later_is_not_read(tmp_path: Path) -> None:
     path.write_bytes(DATA)
     with path.open("rb") as file:
         reader = FrameReader(file, STARTS[1])
-        assert reader.read() == BODIES[0]
-        assert reader.read() is None
+        assert list(reader.bodies()) == BODIES[:1]
 
 
 def test_a_file_that_becomes_shorter_is_broken() -> None:
     reader = FrameReader(io.BytesIO(DATA[:-1]), len(DATA))
-    for body in BODIES[:-1]:
-        assert reader.read() == body
     with pytest.raises(BrokenFrame, match="shorter"):
-        reader.read()
+        list(reader.bodies())
+
+
+@pytest.mark.parametrize("block_nbytes", [1, 7, 100, 600])
+def test_frames_may_be_longer_than_what_is_read_at_once(
+    block_nbytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trouper.runtime.journal_frames._BLOCK_NBYTES", block_nbytes)
+    assert read(DATA) == (BODIES, 0, False)
+    assert read(DATA[:-1]) == (BODIES[:-1], len(DATA) - 1 - STARTS[-1], False)
+    assert read(DATA + bytes(1000)) == (BODIES, 1000, False)
+    assert read(DATA + bytes(1000) + b"x") == (BODIES, 0, True)

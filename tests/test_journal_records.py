@@ -26,10 +26,7 @@ def write(noted: Sequence[tuple[int, Stimulus, Answer]]) -> bytes:
 def read(data: bytes, reader: RecordReader | None = None) -> list[Record]:
     frames = FrameReader(io.BytesIO(data), len(data))
     reader = RecordReader(header()) if reader is None else reader
-    records: list[Record] = []
-    while (body := frames.read()) is not None:
-        records.append(reader.read(body))
-    return records
+    return [reader.read(body) for body in frames.bodies()]
 
 
 def test_stimuli_of_every_kind_come_back() -> None:

@@ -237,7 +237,7 @@ LIMITED = """
         async with open_worker(threads=1, journal=sys.argv[1], journal_flush="fsync") as worker:
             for number in range(200):
                 assert await worker.run(abs, -number) == number
-            status = worker.status()
+        status = worker.status()
         print(json.dumps([status.state, status.journal.records, status.journal.error]))
 
     limit = int(sys.argv[2])
@@ -272,7 +272,7 @@ def test_a_limit_of_the_file_size_ends_the_journal_at_a_whole_record(
     from trouper.runtime import Journal
 
     state, _, error = run_limited(tmp_path / "j", limit)
-    assert (state, error) == ("running", "File too large")
+    assert (state, error) == ("closed", "File too large")
     if limit == 10:
         assert list(tmp_path.iterdir()) == []  # no file without a header
         return
@@ -287,6 +287,6 @@ def test_a_folder_where_nothing_may_be_written(tmp_path: Path) -> None:
     folder.mkdir()
     folder.chmod(0o555)
     state, _, error = run_limited(folder / "j", 0)
-    assert (state, error) == ("running", "Permission denied")
+    assert (state, error) == ("closed", "Permission denied")
     folder.chmod(0o755)
     assert list(folder.iterdir()) == []
