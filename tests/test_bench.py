@@ -1,5 +1,6 @@
 """The benchmarks run: with tiny numbers, whose figures mean nothing."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,17 @@ def test_memory_finds_nothing_held() -> None:
         assert len(columns(output, name)) == 1
     assert "held at the end: 0 tasks, 0 payloads, 0 records, 0 attempts" in output
     assert "flat" in output
+
+
+def test_journal_measures_size_replay_and_recording() -> None:
+    command = (str(BENCH / "journal.py"), "--stimuli", "4000", "--tasks", "100", "--rounds", "1")
+    result = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode in (0, 1), result.stderr  # the times of so few may be anything
+    sizes = re.findall(r"([\d.]+) bytes per stimulus", result.stdout)
+    assert len(sizes) == 2
+    assert all(20 < float(nbytes) <= 60 for nbytes in sizes)
+    assert "x handle alone" in result.stdout
+    assert "stimuli replayed" in result.stdout
+    assert result.stdout.count("us per task, recorded") == 2
