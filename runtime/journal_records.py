@@ -191,7 +191,7 @@ class RecordReader:
             self._at_us = at_us = self._at_us + after_us
             if answer is None:
                 return Record(n, at_us, stimulus)
-            if type(answer) is tuple:
+            if type(answer) is not bytes:
                 return Record(n, at_us, stimulus, error=answer[0])
             codes = answer[DIGEST_NBYTES:]
             kinds = self._kinds.get(codes)

@@ -3,6 +3,7 @@
 `python tests/test_journal_vectors.py` writes the vector anew, if the format has changed.
 """
 
+import importlib
 import json
 import re
 import zlib
@@ -12,16 +13,19 @@ from typing import Any
 
 import cbor2
 import msgspec
-import pycddl
-from journals import header
+import pytest
+from journals import header, random_life
 
+from trouper.runtime.errors import StimulusError
 from trouper.runtime.journal import Journal
-from trouper.runtime.journal_format import Header, pack
+from trouper.runtime.journal_format import STIMULI, Header, pack
 from trouper.runtime.journal_frames import MAGIC
 from trouper.runtime.journal_records import RecordWriter
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.wire import stimuli as st
+
+pycddl: Any = importlib.import_module("pycddl")  # which has no types
 
 VECTORS = Path(__file__).parent / "vectors" / "journal"
 VECTOR = VECTORS / "vector.journal"
@@ -110,13 +114,33 @@ def test_the_page_is_enough_to_read_the_vector() -> None:
     assert read(VECTOR.read_bytes()) == json.loads((VECTORS / "records.json").read_text())
 
 
+def grammar(start: str) -> Any:
+    (rules,) = re.findall(r"```cddl\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return pycddl.Schema(f"start = {start}\n{rules}")
+
+
 def test_every_frame_of_the_vector_is_in_the_grammar() -> None:
-    (grammar,) = re.findall(r"```cddl\n(.*?)```", PAGE.read_text(), re.DOTALL)
     head, *rows = frames(VECTOR.read_bytes())
-    for name, values in (("header", [head]), ("record", rows)):
-        schema = pycddl.Schema(f"start = {name}\n" + grammar)
-        for value in values:
-            schema.validate_cbor(cbor2.dumps(value))
+    grammar("header").validate_cbor(cbor2.dumps(head))
+    for row in rows:
+        grammar("record").validate_cbor(cbor2.dumps(row))
+
+
+def test_stimuli_of_every_kind_are_in_the_grammar() -> None:
+    config, stimuli = random_life(seed=1, steps=3000)
+    machine, writer, data = Machine(config), RecordWriter(0), b""
+    for stimulus in stimuli:
+        try:
+            data += writer.record(0, stimulus, machine.handle(stimulus))
+        except StimulusError:
+            data += writer.record(0, stimulus, "StimulusError")
+    rows = list(frames(MAGIC + data))
+    assert {row[0] for row in rows} == set(range(len(STIMULI)))
+    record = grammar("record")
+    for row in rows:
+        record.validate_cbor(cbor2.dumps(row))
+    with pytest.raises(pycddl.ValidationError):
+        record.validate_cbor(cbor2.dumps([*rows[0], 1]))
 
 
 def test_the_vector_is_read_as_it_was_written() -> None:
