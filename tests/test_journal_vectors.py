@@ -123,7 +123,8 @@ def test_every_frame_of_the_vector_is_in_the_grammar() -> None:
     head, *rows = frames(VECTOR.read_bytes())
     grammar("header").validate_cbor(cbor2.dumps(head))
     for row in rows:
-        grammar(STIMULI[row[0]].op).validate_cbor(cbor2.dumps(row))
+        code: int = row[0]
+        grammar(STIMULI[code].op).validate_cbor(cbor2.dumps(row))
 
 
 def test_stimuli_of_every_kind_are_in_the_grammar() -> None:
