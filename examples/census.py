@@ -7,6 +7,7 @@ with) is counted and named, and is no reason to stop. Ctrl-C ends it at any time
     python examples/census.py                    the library without its tests
     python examples/census.py --tests --top 30
     python examples/census.py --path src         any other tree of Python files
+    python examples/census.py --journal census.journal
 """
 
 import os
@@ -43,7 +44,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from trouper.runtime import TaskHandle, Worker, open_worker
+from trouper.runtime import JournalError, TaskHandle, Worker, open_worker
 
 ARITY = 8
 """So many counts are added up by one task."""
@@ -143,10 +144,14 @@ def merge(censuses: Sequence[Census]) -> Census:
 
 
 async def take_census(
-    files: Sequence[Path], root: Path, threads: int | None, advance: Callable[[], None]
+    files: Sequence[Path],
+    root: Path,
+    threads: int | None,
+    advance: Callable[[], None],
+    journal: Path | None = None,
 ) -> Census:
     """Count all files; `advance` is called for each."""
-    async with open_worker(threads, name="census") as worker:
+    async with open_worker(threads, name="census", journal=journal) as worker:
         counts = worker.map(count_file, files, [root] * len(files))
         total = add_up(worker, counts)
         async for _ in worker.as_completed(counts):
@@ -259,6 +264,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--tests", action="store_true", help="also read directories of tests")
     parser.add_argument("--threads", type=int, help="by default one for each processor")
+    parser.add_argument("--journal", type=Path, help="record the worker's decisions in this file")
     parser.add_argument("--top", type=int, default=15, help="rows of the table (default: 15)")
     arguments = parser.parse_args()
     if not arguments.path.is_dir():
@@ -284,12 +290,17 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with progress(len(files)) as advance:
-            census = trio.run(take_census, files, root, arguments.threads, advance)
+            census = trio.run(
+                take_census, files, root, arguments.threads, advance, arguments.journal
+            )
         signal.signal(signal.SIGINT, leave)
     except KeyboardInterrupt:
         Console(stderr=True).show_cursor()
         print("census: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except JournalError as error:
+        print(f"census: {error}", file=sys.stderr)
+        return 2
     show(census, root, arguments.top)
     return 0
 

@@ -3,8 +3,11 @@
 from trouper.actors.errors import ActorCrashed, TaskCancelled
 from trouper.actors.job import check_cancelled
 from trouper.runtime.errors import (
+    CorruptJournal,
     ForeignHandle,
     GraphError,
+    JournalError,
+    JournalWarning,
     ResourceError,
     TaskReleased,
     WorkerClosed,
@@ -13,6 +16,10 @@ from trouper.runtime.errors import (
 from trouper.runtime.executor import WorkerExecutor
 from trouper.runtime.future import WorkerFuture
 from trouper.runtime.handle import TaskHandle
+from trouper.runtime.journal import Journal, Step
+from trouper.runtime.journal_format import Record
+from trouper.runtime.journal_replay import ReplayDiverged
+from trouper.runtime.journal_writer import JournalStatus
 from trouper.runtime.opening import open_worker
 from trouper.runtime.status import WorkerStatus
 from trouper.runtime.supervisor import RestartPolicy
@@ -21,11 +28,19 @@ from trouper.wire.errors import InvalidKey, TrouperError
 
 __all__ = [
     "ActorCrashed",
+    "CorruptJournal",
     "ForeignHandle",
     "GraphError",
     "InvalidKey",
+    "Journal",
+    "JournalError",
+    "JournalStatus",
+    "JournalWarning",
+    "Record",
+    "ReplayDiverged",
     "ResourceError",
     "RestartPolicy",
+    "Step",
     "TaskCancelled",
     "TaskHandle",
     "TaskReleased",

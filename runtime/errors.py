@@ -33,3 +33,20 @@ class ResourceError(TrouperError, ValueError):
 
 class GraphError(TrouperError, ValueError):
     """A graph that cannot be run: a cycle, or a key that is nowhere defined."""
+
+
+class JournalError(TrouperError):
+    """A journal that cannot be written, read or replayed."""
+
+
+class CorruptJournal(JournalError):
+    """A journal is not as it was written; all that stands before can be read."""
+
+    def __init__(self, message: str, n: int) -> None:
+        super().__init__(message)
+        self.n = n
+        """Number of the record that is corrupt; 0 if it is the header before the first one."""
+
+
+class JournalWarning(UserWarning):
+    """A part of a journal is left out: its torn end after a crash, or what can be read no more."""

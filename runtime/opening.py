@@ -7,12 +7,15 @@ import signal
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from types import TracebackType
 
 import trio
 
 from trouper.actors.execute import COROUTINE, THREAD, execute
 from trouper.runtime.errors import ResourceError, WorkerFailed
+from trouper.runtime.journal_recorder import JournalOptions, Recorder
+from trouper.runtime.journal_writer import Flush
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.runtime.supervisor import ExecuteActor, RestartPolicy, Supervisor
@@ -41,6 +44,10 @@ def open_worker(
     coroutines: int = 100,
     restart_policy: RestartPolicy | None = None,
     execute_actor: ExecuteActor = execute,
+    journal: str | Path | None = None,
+    journal_max_bytes: int = 1 << 26,
+    journal_flush: Flush = 0.1,
+    journal_hash_keys: bool | bytes = False,
 ) -> AbstractAsyncContextManager[Worker]:
     """Open a worker for the length of an ``async with`` block.
 
@@ -56,9 +63,20 @@ def open_worker(
         coroutines: How many coroutine functions may run at once.
         restart_policy: How often the actor that runs tasks may crash before the worker fails.
         execute_actor: The actor that runs tasks; another one than the default is for tests.
+        journal: A file in which every decision is recorded, to be replayed with `Journal.open`; no
+            journal if None. What an earlier run has left there is kept beside it. If the file
+            system fails, the worker goes on without: the log and `Worker.status` say why.
+        journal_max_bytes: The oldest part of the journal is removed so that the rest is no larger,
+            as long as a snapshot of the worker's state is smaller than an eighth of this.
+        journal_flush: When to write what was recorded: within so many seconds; "buffered", when
+            there is a lot of it; or "fsync", every batch at once, down to the disk.
+        journal_hash_keys: Record a hash in place of each key, with a random secret, or with the
+            bytes that are given.
 
     Raises:
-        ValueError: A number of threads, coroutines, or an amount of a resource is not positive.
+        JournalError: On entering the block: where the journal should be, there is something else.
+        ValueError: A number of threads, coroutines, or an amount of a resource is not positive; or
+            an option of the journal makes no sense.
         WorkerFailed: On leaving the block, if the worker had to give up.
     """
     threads = (os.cpu_count() or 1) if threads is None else threads
@@ -75,19 +93,34 @@ def open_worker(
         run_ahead={THREAD: RUN_AHEAD},
     )
     name = f"worker-{next(_names)}" if name is None else name
-    return _Opening(name, config, execute_actor, restart_policy or RestartPolicy())
+    options = None
+    if journal is not None:
+        options = JournalOptions(
+            path=Path(journal),
+            max_nbytes=journal_max_bytes,
+            flush=journal_flush,
+            hash_keys=journal_hash_keys,
+        )
+    return _Opening(name, config, execute_actor, restart_policy or RestartPolicy(), options)
 
 
 class _Opening(AbstractAsyncContextManager[Worker]):
     """The life of a worker: everything that it starts ends in `__aexit__`."""
 
     def __init__(
-        self, name: str, config: Config, actor: ExecuteActor, restart_policy: RestartPolicy
+        self,
+        name: str,
+        config: Config,
+        actor: ExecuteActor,
+        restart_policy: RestartPolicy,
+        journal: JournalOptions | None,
     ) -> None:
         self._name = name
         self._config = config
         self._actor = actor
         self._restart_policy = restart_policy
+        self._journal = journal
+        self._recorder: Recorder | None = None
         self._nursery_manager = trio.open_nursery()
         self._body_scope = trio.CancelScope()
         self._interrupt: BaseException | None = None
@@ -98,15 +131,21 @@ class _Opening(AbstractAsyncContextManager[Worker]):
         self._nursery = await self._nursery_manager.__aenter__()
         try:
             self._worker = worker = Worker(self._name, self._config)
+            machine = Machine(self._config)
+            if self._journal is not None:
+                self._recorder = Recorder(machine, self._name, self._journal)
             worker.supervisor = Supervisor(
-                Machine(self._config),
+                machine,
                 worker.store,
                 worker,
                 name=self._name,
                 actor=self._actor,
                 restart_policy=self._restart_policy,
+                recorder=self._recorder,
             )
         except BaseException:
+            if self._recorder is not None:
+                self._recorder.close()
             await self._nursery_manager.__aexit__(None, None, None)
             raise
         worker.interrupted = self._on_interrupt
@@ -172,6 +211,9 @@ class _Opening(AbstractAsyncContextManager[Worker]):
             await self._nursery_manager.__aexit__(None, None, None)
         except* KeyboardInterrupt as interrupts:  # at the very last moment
             self._interrupt = interrupts.exceptions[0]
+        finally:
+            if self._recorder is not None:
+                self._recorder.close()
         worker.supervisor.threads.close()
 
     @trio.lowlevel.enable_ki_protection

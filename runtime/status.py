@@ -4,7 +4,8 @@ from collections import Counter
 
 import msgspec
 
-from trouper.runtime.ledger import Ledger
+from trouper.runtime.journal_writer import JournalStatus
+from trouper.runtime.supervisor import Supervisor
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -27,10 +28,14 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     resources: dict[str, Usage]
     nbytes: int
     """Size of all results in memory, as far as they can tell; in bytes."""
+    journal: JournalStatus | None = None
+    """None if there is no journal."""
 
 
-def status_of(ledger: Ledger, name: str, state: str) -> WorkerStatus:
+def status_of(supervisor: Supervisor, name: str, failed: bool, closed: bool) -> WorkerStatus:
     """Count. The cost grows with the number of tasks held."""
+    state = "failed" if failed else "closed" if closed else "running"
+    ledger, recorder = supervisor.machine.ledger, supervisor.recorder
     config = ledger.config
     phases = Counter(task.phase for task in ledger.tasks.values())
     return WorkerStatus(
@@ -46,4 +51,5 @@ def status_of(ledger: Ledger, name: str, state: str) -> WorkerStatus:
             for resource, total in config.resources.items()
         },
         ledger.nbytes,
+        None if recorder is None else recorder.status(),
     )

@@ -16,7 +16,8 @@ everybody who waits is told why, and nobody waits for ever.
 import logging
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +29,9 @@ from trouper.actors.job import NO_INPUTS, Job, terminal_stimulus
 from trouper.actors.store import Store
 from trouper.actors.threads import ThreadPool
 from trouper.runtime.errors import WorkerFailed
+from trouper.runtime.journal_recorder import Recorder
 from trouper.runtime.machine import Machine
+from trouper.runtime.stepping import Stepper
 from trouper.wire.instructions import (
     CancelExecute,
     CancelGather,
@@ -111,6 +114,7 @@ class Supervisor:
         name: Of the worker.
         actor: Runs jobs.
         restart_policy: What an actor may do before the worker fails.
+        recorder: Keeps the journal, if there is one. Who opened it closes it.
     """
 
     def __init__(
@@ -122,8 +126,10 @@ class Supervisor:
         name: str,
         actor: ExecuteActor,
         restart_policy: RestartPolicy,
+        recorder: Recorder | None = None,
     ) -> None:
         self.machine = machine
+        self.recorder = recorder
         self.store = store
         self._running: dict[int, Job] = {}
         """The attempts that the actor owes."""
@@ -136,6 +142,7 @@ class Supervisor:
         self.closed = False
         self._batch: list[Stimulus] | None = None
         """Sent, and not taken by the machine's task yet."""
+        self._stepper: Stepper | None = None
         # A cancellation from outside ends the block that the worker is for, and the block then ends
         # what runs, in order: until it has, the machine goes on.
         self._scope = trio.CancelScope(shield=True)
@@ -164,7 +171,23 @@ class Supervisor:
         """Whether all stimuli are handled, and no attempt is owed."""
         if self._batch is not None or self._running or self.threads.owed:
             return False
+        if self._stepper is not None and self._stepper.waiting:
+            return False
         return not self._stimuli_in.statistics().current_buffer_used
+
+    @contextmanager
+    def stepping(self) -> Generator[Stepper]:
+        """For the length of a ``with`` block, the machine handles a stimulus only when it is told.
+
+        For tests: between two steps nothing changes. What the block has not let through, the
+        machine handles behind it.
+        """
+        self._stepper = stepper = Stepper()
+        try:
+            yield stepper
+        finally:
+            self._stepper = None
+            stepper.release()
 
     def close(self) -> None:
         """End `run` when the stimuli that are queued have been handled. Idempotent."""
@@ -208,7 +231,10 @@ class Supervisor:
             handled = 0
             while True:
                 self._batch = None  # whoever sends from now on begins another
-                self._handle(batch)
+                if self._stepper is None:
+                    self._handle(batch)
+                else:
+                    await self._stepper.lead(batch, self._handle_alone)
                 handled += len(batch)
                 if handled >= BATCH_LIMIT:
                     break
@@ -216,14 +242,23 @@ class Supervisor:
                     batch = stimuli.receive_nowait()
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
-            if self._outbox:
-                self._jobs_out.send_nowait(self._outbox)
-                self._outbox = []
-            self._listener.on_batch_end()
+            self._end_batch()
+
+    def _end_batch(self) -> None:
+        if self.recorder is not None:
+            self.recorder.commit()
+        if self._outbox:
+            self._jobs_out.send_nowait(self._outbox)
+            self._outbox = []
+        self._listener.on_batch_end()
+
+    def _handle_alone(self, stimulus: Stimulus) -> None:
+        self._handle((stimulus,))
+        self._end_batch()
 
     def _handle(self, batch: Sequence[Stimulus]) -> None:
         specs, values, running = self.store.specs, self.store.values, self._running
-        handle = self.machine.handle
+        handle = (self.recorder or self.machine).handle
         on_report, heeded = self._listener.on_report, self._listener.heeded
         for stimulus in batch:
             if running and type(stimulus) in TERMINAL:

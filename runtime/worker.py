@@ -2,9 +2,7 @@
 
 `Worker` stands where a scheduler stands on a cluster: it turns what users submit into stimuli, and
 the machine's reports into results that handles wait for. It decides nothing about when or where a
-task runs. `open_worker` (in `opening`) puts the parts together and owns their lives.
-
-Everything but the finalisers of handles happens in the thread of the event loop.
+task runs. `opening` puts the parts together; all but finalisers is for the event loop's thread.
 """
 
 import threading
@@ -23,6 +21,7 @@ from trouper.runtime.errors import ForeignHandle, WorkerClosed, WorkerFailed
 from trouper.runtime.failure import Failure
 from trouper.runtime.handle import PENDING, Record, TaskHandle
 from trouper.runtime.ledger import Config
+from trouper.runtime.machine import Machine
 from trouper.runtime.registry import Registry
 from trouper.runtime.status import WorkerStatus, status_of
 from trouper.runtime.supervisor import Supervisor
@@ -247,8 +246,11 @@ class Worker:
 
     def status(self) -> WorkerStatus:
         """Counts by phase, slots, resources and bytes. The cost grows with the tasks held."""
-        state = "failed" if self.failure else "closed" if self._closed else "running"
-        return status_of(self.supervisor.machine.ledger, self.name, state)
+        return status_of(self.supervisor, self.name, bool(self.failure), self._closed)
+
+    def freeze(self) -> Machine:
+        """A copy of the machine as it is now, between two stimuli; the worker goes on."""
+        return Machine.from_snapshot(self.supervisor.machine.snapshot())
 
     def _key_of_input(self, handle: TaskHandle[Any]) -> Key:
         """The key under which the machine knows an argument; or say why it cannot be one."""

@@ -1,6 +1,7 @@
 """The benchmarks run: with tiny numbers, whose figures mean nothing."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,17 @@ def test_machine_prints_json_too() -> None:
     }
     assert figures["nbytes_per_task"]["distributed"] > figures["nbytes_per_task"]["trouper"] > 100
     assert figures["growth"] == {}
+
+
+def test_journal_measures_size_replay_and_recording() -> None:
+    command = (str(BENCH / "journal.py"), "--stimuli", "4000", "--tasks", "100", "--rounds", "1")
+    result = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode in (0, 1), result.stderr  # the times of so few may be anything
+    sizes = re.findall(r"([\d.]+) bytes per stimulus", result.stdout)
+    assert len(sizes) == 2
+    assert all(20 < float(nbytes) <= 60 for nbytes in sizes)
+    assert "x handle alone" in result.stdout
+    assert "stimuli replayed" in result.stdout
+    assert result.stdout.count("us per task, recorded") == 2

@@ -36,6 +36,7 @@ TESTED_ELSEWHERE = {
     "wire/instructions.py": "test_vocabulary",
     "wire/messages.py": "test_codec",
     "wire/stimuli.py": "test_vocabulary",
+    "wire/version.py": "test_journal_format",
 }
 """Modules without a test file of their name, and where or why."""
 

@@ -1,0 +1,102 @@
+"""What tests of the journal share: lives of machines, and journals of them."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from model import World
+from monkey import CONFIGS, DRAWS
+
+from trouper.runtime.errors import StimulusError
+from trouper.runtime.journal_format import Header
+from trouper.runtime.journal_recorder import JournalOptions, Recorder
+from trouper.runtime.ledger import Config
+from trouper.runtime.machine import Machine
+from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, FreeKeys, Stimulus
+
+THREADS = Config(slots={"thread": 2})
+
+
+@cache
+def random_life(seed: int, steps: int) -> tuple[Config, tuple[Stimulus, ...]]:
+    """Stimuli of all kinds, sane and crazy; some of them the machine refuses."""
+    rng = Random(seed)
+    world = World(CONFIGS[1], tangled=True)
+    stimuli: list[Stimulus] = []
+    while len(stimuli) < steps:
+        stimulus = rng.choice(DRAWS)(rng, world)
+        if stimulus is not None:
+            stimuli.append(stimulus)
+            world.send(stimulus)
+    return CONFIGS[1], tuple(stimuli)
+
+
+def plain_life(tasks: int) -> list[Stimulus]:
+    """Independent tasks with keys of 20 characters, one after the other: three stimuli for each."""
+    stimuli: list[Stimulus] = []
+    for number in range(1, tasks + 1):
+        key = f"task-{number:015}"
+        stimuli.append(ComputeTask(key, number, number, (0, number), prefix="task"))
+        stimuli.append(ExecuteSuccess(key, number, 28, "int", 0.0005))
+        stimuli.append(FreeKeys((key,)))
+    return stimuli
+
+
+def options(path: Path, **changes: Any) -> JournalOptions:
+    defaults: dict[str, Any] = {
+        "path": path,
+        "max_nbytes": 1 << 26,
+        "flush": "buffered",
+        "hash_keys": False,
+    }
+    return JournalOptions(**(defaults | changes))
+
+
+class Clock:
+    """A clock that a test sets, in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.now_ns = 10**12
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+def record(
+    path: Path,
+    stimuli: Iterable[Stimulus],
+    config: Config = THREADS,
+    *,
+    batch: int = 10,
+    on_commit: Callable[[Machine], object] = lambda machine: None,
+    **changes: Any,
+) -> Machine:
+    """Lead a machine through its life, with a journal; the machine at the end."""
+    machine = Machine(config)
+    recorder = Recorder(machine, "w", options(path, **changes))
+    for number, stimulus in enumerate(stimuli, 1):
+        with suppress(StimulusError):
+            recorder.handle(stimulus)
+        if number % batch == 0:
+            recorder.commit()
+            on_commit(machine)
+    recorder.close()
+    assert recorder.status().error is None
+    return machine
+
+
+def header(config: Config = THREADS, **changes: Any) -> Header:
+    fields: dict[str, Any] = {
+        "name": "w",
+        "run": "r",
+        "first": 1,
+        "begun_s": 0.0,
+        "at_us": 0,
+        "previous": 0,
+        "hashed_keys": False,
+        "snapshot": Machine(config).snapshot(),
+    }
+    return Header(**(fields | changes))

@@ -1,0 +1,550 @@
+"""The journal as a whole: recovered whatever has happened to it, and replayed bit for bit."""
+
+import io
+import os
+import subprocess
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import trio
+from gates import AsyncGate, Gate, until
+from journals import THREADS, header, options, plain_life, random_life, record
+from soak_journal import kill_census
+
+from trouper.actors.execute import ExecuteCommand, Stimuli, execute
+from trouper.actors.store import Store
+from trouper.runtime import (
+    ActorCrashed,
+    CorruptJournal,
+    Journal,
+    JournalError,
+    JournalWarning,
+    RestartPolicy,
+    TaskCancelled,
+    Worker,
+    WorkerFailed,
+    open_worker,
+)
+from trouper.runtime.journal_format import pack
+from trouper.runtime.journal_frames import MAGIC, FrameReader, FrameWriter
+from trouper.runtime.journal_recorder import Recorder
+from trouper.runtime.machine import Machine
+from trouper.wire.stimuli import ExecuteSuccess, Stimulus
+
+TESTS = Path(__file__).parent
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def frame_ends(path: Path) -> list[int]:
+    """Where the header and each record end in a segment."""
+    writer, end = FrameWriter(), len(MAGIC)
+    ends: list[int] = []
+    with path.open("rb") as file:
+        file.seek(end)
+        for body in FrameReader(file, path.stat().st_size - end).bodies():
+            end += len(writer.frame(body))
+            ends.append(end)
+    return ends
+
+
+def readable(journal: Journal) -> tuple[list[Stimulus], int | None]:
+    """All that can be read, and the number of the record that is corrupt."""
+    stimuli: list[Stimulus] = []
+    try:
+        for found in journal.records():
+            stimuli.append(found.stimulus)
+    except CorruptJournal as error:
+        return stimuli, error.n
+    return stimuli, None
+
+
+@pytest.fixture
+def rotated(tmp_path: Path) -> tuple[Path, dict[int, str]]:
+    """A journal of several segments, and the machine's fingerprint after each batch of ten."""
+    prints: list[str] = []
+    config, stimuli = random_life(seed=7, steps=4000)
+    record(
+        tmp_path / "j",
+        stimuli,
+        config,
+        max_nbytes=70_000,
+        on_commit=lambda machine: prints.append(machine.fingerprint()),
+    )
+    return tmp_path / "j", {10 * number: text for number, text in enumerate(prints, 1)}
+
+
+# Replaying
+
+
+def test_the_machine_at_any_record(rotated: tuple[Path, dict[int, str]]) -> None:
+    path, prints = rotated
+    journal = Journal.open(path)
+    assert len(journal.segments) > 3
+    assert 1 < journal.first < journal.last == 4000
+    assert journal.replay().fingerprint() == prints[4000]
+    begins = [segment.header.first for segment in journal.segments]
+    middle = (journal.first + journal.last) // 2
+    for n in {journal.first + 9 - (journal.first + 9) % 10, middle - middle % 10, 4000, *begins}:
+        if n % 10 == 0:
+            assert journal.replay(n).fingerprint() == prints[n]
+    for n in begins[1:]:
+        before = journal.replay(n - 1).snapshot()
+        (segment,) = [s for s in journal.segments if s.header.first == n]
+        assert pack(before) == pack(segment.header.snapshot)
+    assert journal.verify() == 4000 - journal.first + 1
+    assert journal.warnings == []
+
+
+def test_steps_and_records_of_a_part(rotated: tuple[Path, dict[int, str]]) -> None:
+    path, prints = rotated
+    journal = Journal.open(path)
+    part = [found.n for found in journal.records(3400, 3500)]
+    assert part == list(range(3401, 3501))
+    steps = list(journal.steps(3400, 3500))
+    assert [step.record.n for step in steps] == part
+    assert all(bool(step.record.kinds) == bool(step.instructions) for step in steps)
+    assert steps[-1].machine.fingerprint() == prints[3500]
+    assert [found.n for found in journal.records(journal.last)] == []
+    assert list(journal.records(3500, 3500)) == []
+    assert list(journal.steps(3500, 3400)) == []
+
+
+def test_what_is_gone_and_what_has_not_happened(rotated: tuple[Path, dict[int, str]]) -> None:
+    journal = Journal.open(rotated[0])
+    with pytest.raises(JournalError, match="there is no record 4001: the last one is 4000"):
+        journal.replay(4001)
+    gone = journal.first - 2
+    message = f"record {gone} is gone: what is left begins with {journal.first}"
+    for read in (
+        lambda: journal.replay(gone),
+        lambda: list(journal.records(gone)),
+        lambda: list(journal.steps(gone)),
+    ):
+        with pytest.raises(JournalError, match=message):
+            read()
+    begin = journal.replay(journal.first - 1)
+    assert pack(begin.snapshot()) == pack(journal.header.snapshot)
+
+
+def test_a_journal_that_is_being_written(tmp_path: Path) -> None:
+    recorder = Recorder(Machine(THREADS), "w", options(tmp_path / "j", flush="fsync"))
+    journals: list[Journal] = []
+    for number, stimulus in enumerate(plain_life(20), 1):
+        recorder.handle(stimulus)
+        recorder.commit()
+        while recorder.status().nbytes < 1 or not (tmp_path / "j").exists():
+            pass
+        if number % 20 == 0:
+            journals.append(Journal.open(tmp_path / "j"))
+    recorder.close()
+    for journal in journals:
+        assert journal.verify() == journal.last <= 60
+    assert Journal.open(tmp_path / "j").verify() == 60
+
+
+def test_a_state_that_was_not_recorded_so(tmp_path: Path) -> None:
+    """The machine says the same, and yet is another one: the next segment's snapshot shows it."""
+    record(tmp_path / "j", plain_life(3), config=THREADS)
+    data = (tmp_path / "j").read_bytes()
+    first = Journal.open(tmp_path / "j")
+    (tmp_path / "j.000001").write_bytes(data)
+    frames = FrameReader(io.BytesIO(data[len(MAGIC) :]), len(data) - len(MAGIC))
+    for _ in frames.bodies():
+        pass
+    second = header(THREADS, run=first.header.run, first=10, previous=frames.check)
+    (tmp_path / "j").write_bytes(MAGIC + FrameWriter().frame(pack(second)))
+    journal = Journal.open(tmp_path / "j")
+    with pytest.raises(JournalError, match="state before record 10 is not the one"):
+        journal.verify()
+    assert journal.replay(9).phase("anything") == "released"
+
+
+def test_a_snapshot_of_another_version(tmp_path: Path) -> None:
+    other = header(snapshot=Machine().snapshot() | {"version": 99})
+    (tmp_path / "j").write_bytes(MAGIC + FrameWriter().frame(pack(other)))
+    with pytest.raises(JournalError, match=r"begins with no state: .* version 99"):
+        Journal.open(tmp_path / "j").replay()
+
+
+# Runs, and files that are missing
+
+
+def test_what_an_earlier_run_has_left_can_still_be_read(tmp_path: Path) -> None:
+    for tasks in (1, 2, 3):
+        record(tmp_path / "j", plain_life(tasks))
+    assert Journal.open(tmp_path / "j").verify() == 9
+    assert Journal.open(tmp_path / "j.000002").verify() == 6
+    assert Journal.open(tmp_path / "j.000001").verify() == 3
+
+
+def test_a_part_of_a_run_that_ends_with_an_older_file(
+    rotated: tuple[Path, dict[int, str]],
+) -> None:
+    path, _ = rotated
+    whole = Journal.open(path)
+    part = Journal.open(whole.segments[-2].path)
+    assert part.first == whole.first
+    assert part.last == whole.segments[-1].header.first - 1
+    assert part.verify() == part.last - part.first + 1
+
+
+def test_the_newest_file_may_be_missing(rotated: tuple[Path, dict[int, str]]) -> None:
+    path, _ = rotated
+    whole = Journal.open(path)
+    path.unlink()
+    part = Journal.open(path)
+    assert part.last == whole.segments[-1].header.first - 1
+    assert part.verify() == part.last - part.first + 1
+
+
+def test_a_file_that_is_missing_in_the_middle(rotated: tuple[Path, dict[int, str]]) -> None:
+    path, _ = rotated
+    missing = Journal.open(path).segments[2]
+    missing.path.unlink()
+    journal = Journal.open(path)
+    with pytest.raises(CorruptJournal, match=f"record {missing.header.first} is missing at the"):
+        journal.verify()
+    assert journal.replay(missing.header.first - 1)
+    assert journal.replay(4000)
+
+
+# What is no journal
+
+
+def test_what_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "diary").write_text("Dear diary")
+    for name, message in [
+        ("", "is a directory; a journal is a file"),
+        ("empty", "is empty"),
+        ("diary", "is no journal"),
+        ("nothing", "cannot be read: No such file or directory"),
+        ("nothing.000001", "cannot be read: No such file or directory"),
+        ("no/folder", "cannot be read: No such file or directory"),
+        ("diary/folder", "cannot be read: Not a directory"),
+    ]:
+        with pytest.raises(JournalError, match=message) as caught:
+            Journal.open(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+
+
+# Torn and corrupt
+
+
+def test_a_torn_end_is_cut_off_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    record(path, plain_life(10))
+    data, ends = path.read_bytes(), frame_ends(path)
+    for end in range(ends[-3], len(data)):
+        path.write_bytes(data[:end])
+        whole = sum(e <= end for e in ends) - 1
+        torn_nbytes = end - ends[whole]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            journal = Journal.open(path)
+        assert journal.verify() == journal.last == whole
+        message = f"in the middle of record {whole + 1}; its last {torn_nbytes} bytes are cut off"
+        assert [str(w.message).endswith(message) for w in caught] == [True] * bool(torn_nbytes)
+        assert all(w.category is JournalWarning for w in caught)
+        assert [str(w.message) for w in caught] == journal.warnings
+
+
+def test_a_segment_that_had_just_begun_is_left_out(rotated: tuple[Path, dict[int, str]]) -> None:
+    path, _ = rotated
+    begins = Journal.open(path).segments[-1].header.first
+    data = path.read_bytes()
+    for end in (0, 1, len(MAGIC), 30, frame_ends(path)[0] - 1):
+        path.write_bytes(data[:end])
+        with pytest.warns(JournalWarning, match=r"(empty|within its header); it is left"):
+            journal = Journal.open(path)
+        assert journal.verify() == begins - journal.first
+        assert journal.last == begins - 1
+
+
+def test_of_a_thousand_corrupt_bytes_each_is_found_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    config, stimuli = random_life(seed=11, steps=60)
+    record(path, stimuli, config)
+    rng = Random(0)
+    data = path.read_bytes()[:-3]  # the last record is torn
+    path.write_bytes(data)
+    ends = frame_ends(path)
+    in_torn_end = 0
+    for _ in range(1000):
+        place = rng.randrange(len(data))
+        changed = bytearray(data)
+        changed[place] ^= rng.randrange(1, 256)
+        path.write_bytes(changed)
+        if place < ends[0]:  # the magic, or the header
+            with pytest.raises(JournalError, match=r"is no journal|header of .* is corrupt"):
+                Journal.open(path)
+            continue
+        n = sum(end <= place for end in ends)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JournalWarning)
+            journal = Journal.open(path)
+        found, corrupt = readable(journal)
+        assert repr(found) == repr(list(stimuli[: n - 1]))
+        if n == len(ends):
+            in_torn_end += 1
+            assert corrupt in (n, None)
+        else:
+            assert corrupt == n
+            with pytest.raises(CorruptJournal, match=f"record {n} is corrupt"):
+                journal.verify()
+            journal.replay(n - 1)
+    assert in_torn_end > 0
+
+
+def test_corrupt_bytes_in_any_segment(rotated: tuple[Path, dict[int, str]]) -> None:
+    path, prints = rotated
+    whole = Journal.open(path)
+    for position, segment in enumerate(whole.segments):
+        data = segment.path.read_bytes()
+        ends = frame_ends(segment.path)
+        for place in (ends[0] + 1, ends[len(ends) // 2] + 7, len(data) - 1):
+            changed = bytearray(data)
+            changed[place] ^= 0x10
+            segment.path.write_bytes(changed)
+            n = segment.header.first + sum(end <= place for end in ends) - 1
+            journal = Journal.open(path)
+            with pytest.raises(CorruptJournal, match=f"record {n} is corrupt"):
+                journal.verify()
+            journal.replay(n - 1)
+            if position + 1 < len(whole.segments):
+                assert journal.replay(4000).fingerprint() == prints[4000]
+        segment.path.write_bytes(data)
+
+
+def test_a_corrupt_header_in_any_segment(rotated: tuple[Path, dict[int, str]]) -> None:
+    path, _ = rotated
+    whole = Journal.open(path)
+    for segment in whole.segments[:-1]:
+        data = segment.path.read_bytes()
+        segment.path.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+        with pytest.warns(JournalWarning, match="is corrupt: .*; the journal begins behind that"):
+            journal = Journal.open(path)
+        assert journal.first > segment.header.first
+        assert journal.verify() == 4000 - journal.first + 1
+        segment.path.write_bytes(data)
+    last = whole.segments[-1]
+    data = last.path.read_bytes()
+    last.path.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    journal = Journal.open(path)
+    n = last.header.first
+    for read in (journal.verify, journal.replay, lambda: list(journal.records())):
+        with pytest.raises(CorruptJournal, match=f"record {n} cannot be found: the header of"):
+            read()
+    journal.replay(n - 1)
+
+
+# In a worker
+
+
+async def test_a_worker_at_any_moment_equals_its_journal(tmp_path: Path) -> None:
+    prints: dict[int, str] = {}
+    async with open_worker(threads=2, journal=tmp_path / "j") as worker:
+        with worker.supervisor.stepping() as stepper:
+            handles = [worker.submit(same, number, key=f"k{number}") for number in range(8)]
+            total = worker.submit(sum, handles)
+            while not total.done():
+                await stepper.step()
+                status = worker.status().journal
+                assert status is not None
+                prints[status.records] = worker.freeze().fingerprint()
+        assert await total == sum(range(8))
+    journal = Journal.open(tmp_path / "j")
+    assert list(prints) == list(range(1, len(prints) + 1))
+    for n, text in prints.items():
+        assert journal.replay(n).fingerprint() == text
+    assert journal.verify() == journal.last == len(prints)
+    assert journal.config == worker.config
+
+
+async def test_the_status_says_how_the_recording_goes(tmp_path: Path) -> None:
+    async with open_worker(threads=1) as worker:
+        assert worker.status().journal is None
+    path = tmp_path / "j"
+    async with open_worker(threads=1, journal=str(path), journal_flush=0.001) as worker:
+        await worker.run(same, 1)
+        await until(lambda: path.exists() and Journal.open(path).last >= 2)
+        status = worker.status().journal
+    assert status is not None
+    assert (status.path, status.error) == (str(path), None)
+    assert status.records >= 2
+    closed = worker.status().journal
+    assert closed is not None
+    assert closed.nbytes == path.stat().st_size
+
+
+async def test_no_user_data_enters_the_journal(tmp_path: Path) -> None:
+    def fail(secret: str) -> None:
+        raise ValueError(secret)
+
+    async with open_worker(threads=2, journal=tmp_path / "j") as worker:
+        handle = worker.submit(str.upper, "attack at dawn", key="order")
+        assert await handle == "ATTACK AT DAWN"
+        with pytest.raises(ValueError, match="attack"):
+            await worker.run(fail, "attack at dawn")
+    data = (tmp_path / "j").read_bytes()
+    assert b"attack" not in data.lower()
+    assert b"order" in data
+
+
+async def test_where_something_else_is_no_worker_opens(tmp_path: Path) -> None:
+    (tmp_path / "diary").write_text("Dear diary")
+    for path in (tmp_path, tmp_path / "diary"):
+        with pytest.raises(JournalError):
+            async with open_worker(threads=1, journal=path):
+                pytest.fail("it has opened")
+    assert (tmp_path / "diary").read_text() == "Dear diary"
+    async with open_worker(threads=1, journal=tmp_path / "j", journal_flush="fsync") as worker:
+        await worker.run(same, 1)
+        with pytest.raises(JournalError, match="is being written by another worker"):
+            async with open_worker(threads=1, journal=tmp_path / "j"):
+                pytest.fail("it has opened")
+    with pytest.raises(ValueError, match="not 'never'"):
+        open_worker(threads=1, journal=tmp_path / "j", journal_flush="never")  # type: ignore[arg-type]
+
+
+async def test_a_full_disk_does_not_stop_a_worker(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_worker(threads=1, journal="/dev/full", journal_flush="fsync") as worker:
+        for number in range(100):
+            assert await worker.run(same, number) == number
+        status = worker.status()
+        assert status.state == "running"
+        assert status.journal is not None
+        assert status.journal.error == "No space left on device"
+    assert [r.getMessage() for r in caplog.records] == [
+        "the journal /dev/full ends, and the worker goes on: No space left on device"
+    ]
+
+
+async def test_a_worker_that_fails_leaves_a_journal_that_says_where(tmp_path: Path) -> None:
+    with pytest.raises(WorkerFailed):
+        async with open_worker(threads=1, journal=tmp_path / "j") as worker:
+            gate = AsyncGate()
+            worker.submit(gate, key="k")
+            await gate.entered.wait()
+            worker.supervisor.send(ExecuteSuccess("k", 99, 0, "int"))
+            await until(lambda: worker.failure)
+    journal = Journal.open(tmp_path / "j")
+    *_, last = journal.records()
+    assert last.stimulus == ExecuteSuccess("k", 99, 0, "int")
+    assert last.error == "StimulusError"
+    assert journal.verify() == last.n
+
+
+# In other processes
+
+REPLAY = """
+    import sys
+    from trouper.runtime import Journal
+    journal = Journal.open(sys.argv[1])
+    print(journal.verify(), journal.replay().fingerprint(), journal.replay(50).fingerprint())
+"""
+
+
+def replayed_elsewhere(path: Path, seeds: range) -> set[str]:
+    """What replaying says in processes that know nothing of the tasks, each with another seed."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", dedent(REPLAY), str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+        )
+        for seed in seeds
+    ]
+    said: set[str] = set()
+    for process in processes:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        said.add(output)
+    return said
+
+
+class Failing:
+    """The real actor, which crashes when it is told."""
+
+    def __init__(self) -> None:
+        self.crash = trio.Event()
+
+    async def __call__(
+        self,
+        instructions: trio.MemoryReceiveChannel[list[ExecuteCommand]],
+        stimuli: Stimuli,
+        store: Store,
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._crash_when_told)
+            await execute(instructions, stimuli, store)
+            nursery.cancel_scope.cancel()
+
+    async def _crash_when_told(self) -> None:
+        await self.crash.wait()
+        self.crash = trio.Event()
+        raise LookupError
+
+
+async def chaos(worker: Worker, actor: Failing, rng: Random) -> None:
+    """Tasks that succeed, fail, are cancelled, and whose actor crashes."""
+
+    def sometimes(*values: Any) -> int:
+        if rng.random() < 0.2:
+            raise ValueError
+        return len(values)
+
+    gate = Gate()
+    handles = [worker.submit(gate, key="gate")]
+    gates: list[AsyncGate] = []
+    for number in range(60):
+        inputs = rng.sample(handles, min(len(handles), rng.randrange(3)))
+        if rng.random() < 0.2:
+            gates.append(AsyncGate())
+            handles.append(worker.submit(gates[-1], *inputs))
+        else:
+            handles.append(worker.submit(sometimes, *inputs, key=("k", number)))
+        if rng.random() < 0.1:
+            rng.choice(handles[1:] or handles).cancel()
+        if rng.random() < 0.1:
+            actor.crash.set()
+        await trio.sleep(0.0005)
+    gate.let_go()
+    for opened in gates:
+        opened.let_go()
+    for handle in handles:
+        with suppress(ValueError, TaskCancelled, ActorCrashed):
+            await handle
+
+
+async def test_a_journal_of_a_run_with_failures_replays_everywhere(tmp_path: Path) -> None:
+    actor = Failing()
+    policy = RestartPolicy(limit=1000, backoff_s=0)
+    with trio.fail_after(30):
+        async with open_worker(
+            threads=2, execute_actor=actor, restart_policy=policy, journal=tmp_path / "j"
+        ) as worker:
+            await chaos(worker, actor, Random(1))
+    journal = Journal.open(tmp_path / "j")
+    kinds = {type(found.stimulus).__name__ for found in journal.records()}
+    assert kinds >= {"ComputeTask", "ExecuteSuccess", "ExecuteFailure", "CancelTask"}
+    expected = (
+        f"{journal.last} {worker.supervisor.machine.fingerprint()} "
+        f"{journal.replay(50).fingerprint()}\n"
+    )
+    assert replayed_elsewhere(tmp_path / "j", range(1, 11)) == {expected}
+
+
+def test_a_census_that_is_killed_leaves_a_journal_that_replays(tmp_path: Path) -> None:
+    killed = [kill_census(tmp_path, Random(seed), "email") for seed in range(3)]
+    assert sum(killed) > 0

@@ -1,0 +1,172 @@
+"""Recording: everything that the machine was told, and no reason to fail."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journals import Clock, options, plain_life, random_life, record
+
+from trouper.runtime.errors import JournalError, StimulusError
+from trouper.runtime.journal import Journal
+from trouper.runtime.journal_recorder import BATCH, Recorder
+from trouper.runtime.machine import Machine
+from trouper.wire.stimuli import (
+    ComputeTask,
+    ExecuteSuccess,
+    FreeKeys,
+    Pause,
+    Stimulus,
+    Unpause,
+    UpdateData,
+)
+
+
+def stimuli_in(path: Path) -> list[Stimulus]:
+    return [found.stimulus for found in Journal.open(path).records()]
+
+
+def test_what_is_handled_is_handed_on_and_recorded(tmp_path: Path) -> None:
+    config, stimuli = random_life(seed=2, steps=500)
+    machine = record(tmp_path / "j", stimuli, config)
+    journal = Journal.open(tmp_path / "j")
+    assert repr(stimuli_in(tmp_path / "j")) == repr(list(stimuli))  # a nan does not equal itself
+    assert journal.replay().fingerprint() == machine.fingerprint()
+    assert journal.header.name == "w"
+
+
+def test_the_clock_is_read_once_for_a_batch(tmp_path: Path) -> None:
+    clock = Clock()
+    recorder = Recorder(Machine(), "w", options(tmp_path / "j"), clock)
+    for step_ns in (5_000, 1_000_000, 999):
+        clock.now_ns += step_ns
+        recorder.handle(Pause())
+        clock.now_ns += 1_000_000
+        recorder.handle(Unpause())
+        recorder.commit()
+    recorder.close()
+    times = [found.at_us for found in Journal.open(tmp_path / "j").records()]
+    assert times == [5, 5, 2005, 2005, 3005, 3005]
+
+
+def test_batches_without_an_end_are_written_in_parts(tmp_path: Path) -> None:
+    recorder = Recorder(Machine(), "w", options(tmp_path / "j"))
+    for _ in range(BATCH - 1):
+        recorder.handle(Pause())
+    assert recorder.status().records == 0
+    recorder.handle(Pause())
+    assert recorder.status().records == BATCH
+    recorder.handle(Pause())
+    recorder.close()
+    assert len(stimuli_in(tmp_path / "j")) == BATCH + 1
+
+
+def test_what_the_machine_refuses_is_the_last_that_is_recorded(tmp_path: Path) -> None:
+    recorder = Recorder(Machine(), "w", options(tmp_path / "j"))
+    recorder.handle(Pause())
+    with pytest.raises(StimulusError):
+        recorder.handle(ExecuteSuccess("a", 7, 0, "int"))
+    recorder.close()
+    journal = Journal.open(tmp_path / "j")
+    assert [found.error for found in journal.records()] == ["", "StimulusError"]
+    assert journal.verify() == 2
+
+
+def test_a_fault_of_the_machine_is_recorded_and_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(Machine(), "w", options(tmp_path / "j"))
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trouper.runtime.machine.start_ready", broken)
+        with pytest.raises(ZeroDivisionError):
+            recorder.handle(ComputeTask("a", 1, 1))
+        recorder.close()
+        assert Journal.open(tmp_path / "j").verify() == 1
+    with pytest.raises(JournalError, match="led to ZeroDivisionError, and leads to"):
+        Journal.open(tmp_path / "j").verify()
+
+
+def test_what_cannot_be_written_ends_the_journal_behind_the_record_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(Machine(), "w", options(tmp_path / "j"))
+    stimuli = [FreeKeys(("a",)), FreeKeys(("\ud800",)), FreeKeys(("b",))]
+    for stimulus in stimuli:
+        assert recorder.handle(stimulus) == []
+    recorder.commit()
+    recorder.handle(FreeKeys(("c",)))
+    recorder.close()
+    assert stimuli_in(tmp_path / "j") == stimuli[:1]
+    status = recorder.status()
+    assert status.records == 1
+    assert status.error is not None
+    assert status.error.startswith("record 2 cannot be written: ")
+    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
+        (
+            logging.ERROR,
+            f"the journal {tmp_path / 'j'} ends, and the worker goes on: {status.error}",
+        )
+    ]
+
+
+def test_segments_begin_with_what_the_machine_is_then(tmp_path: Path) -> None:
+    after_batches: list[str] = []
+    machine = record(
+        tmp_path / "j",
+        plain_life(4000),
+        batch=7,
+        max_nbytes=1 << 16,
+        on_commit=lambda machine: after_batches.append(machine.fingerprint()),
+    )
+    states = {7 * number: state for number, state in enumerate(after_batches, 1)}
+    journal = Journal.open(tmp_path / "j")
+    assert journal.first > 1
+    assert len(journal.segments) >= 3
+    for segment in journal.segments:
+        before = segment.header.first - 1
+        assert Machine.from_snapshot(segment.header.snapshot).fingerprint() == states[before]
+    assert journal.replay().fingerprint() == machine.fingerprint()
+
+
+def test_snapshots_are_at_most_half_of_what_is_written(tmp_path: Path) -> None:
+    held = UpdateData({f"value-{number}": (8, "int") for number in range(2000)}, -1)
+    nbytes: list[int] = []
+    for max_nbytes in (1 << 26, 1 << 16):
+        recorder = Recorder(Machine(), "w", options(tmp_path / "j", max_nbytes=max_nbytes))
+        for stimulus in [held, *plain_life(3000)]:
+            recorder.handle(stimulus)
+            recorder.commit()
+        recorder.close()
+        nbytes.append(recorder.status().nbytes)
+    journal = Journal.open(tmp_path / "j")
+    assert journal.first > 1
+    assert nbytes[0] < nbytes[1] < 2 * nbytes[0] + journal.segments[-1].nbytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_nbytes": 1000}, "needs at least 65536 bytes, not 1000"),
+        ({"flush": "sometimes"}, "not 'sometimes'"),
+        ({"flush": 0}, "cannot be flushed every 0 seconds"),
+        ({"flush": -1.0}, "cannot be flushed every -1.0 seconds"),
+        ({"flush": float("inf")}, "cannot be flushed every inf seconds"),
+        ({"flush": float("nan")}, "cannot be flushed every nan seconds"),
+        ({"hash_keys": b""}, "a secret has 1 to 64 bytes, not 0"),
+        ({"hash_keys": b"x" * 65}, "a secret has 1 to 64 bytes, not 65"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        options(tmp_path / "j", **changes)
+
+
+def test_nothing_is_written_over_something_else(tmp_path: Path) -> None:
+    (tmp_path / "diary").write_text("Dear diary")
+    with pytest.raises(JournalError, match="is no journal"):
+        Recorder(Machine(), "w", options(tmp_path / "diary"))
+    assert [path.name for path in tmp_path.iterdir()] == ["diary"]
