@@ -140,6 +140,19 @@ def test_compute_claims_outlive_news() -> None:
     assert both.said("x") == ([("TaskFinished", (1, *ONE))], ADD_KEYS)
 
 
+def test_what_came_is_kept() -> None:
+    """One gather brings x; y was in it too, but is to be computed, and takes x."""
+    both = Both()
+    both.tell(
+        AcquireReplicas({"x": (P,), "y": (P,)}, {"x": 1, "y": 1}),
+        ComputeTask("y", 1, 1, who_has={"x": (P,)}, nbytes={"x": 1}),
+        GatherSuccess(P, 1, {"x": ONE}),
+    )
+    assert both.said("x") == (ADD_KEYS, [])
+    assert both.phases("x") == ("memory", "flight")
+    assert started(both.said("y")) == (True, False)
+
+
 def test_copies_outlive_needs() -> None:
     """A copy was asked for; a task that needed it too is freed."""
     both = Both()

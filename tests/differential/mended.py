@@ -56,7 +56,9 @@ class FairHeap(wsm.HeapSet):
 class MendedState(State):
     """`WorkerState` with choices that are made once, and with claims."""
 
-    __slots__ = ("choosing", "claims", "mended")
+    __slots__ = ("came", "choosing", "claims", "mended")
+    came: frozenset[Key]
+    """What the gather that has just ended has brought, readable or not."""
     choosing: bool
     claims: set[Key]
     """Copies that were asked for and have neither come nor been freed."""
@@ -113,6 +115,8 @@ class MendedState(State):
         computed = task.state in (*QUEUED, *BEGUN) or task.next == "waiting"
         if finish == "fetch" and computed:
             return "compute claims outlive news"
+        if finish == "fetch" and task.state == "flight" and task.key in self.came:
+            return "what came is kept"
         return None
 
 
@@ -136,6 +140,7 @@ class MendedReference(Reference):
         self.cancelled: set[Key] = set()
         """Keys in flight that were unwanted for a while; asked for membership only."""
         state = self.state
+        state.came = frozenset()
         state.choosing = False
         state.claims = set()
         state.mended = self.mended
@@ -146,9 +151,12 @@ class MendedReference(Reference):
     def handle(self, stimulus: Stimulus) -> list[Instruction]:
         """Take a stimulus and say what is to be done."""
         state = self.state
+        state.came = self.left_out = frozenset()
+        if isinstance(stimulus, st.GatherSuccess | st.GatherFailure):
+            state.came = frozenset(state.in_flight_workers[stimulus.peer])
         if isinstance(stimulus, st.GatherSuccess):
-            asked = frozenset(map(str, state.in_flight_workers[stimulus.peer]))
-            self.left_out = asked.difference(stimulus.data)
+            self.left_out = frozenset(map(str, state.came)).difference(stimulus.data)
+            state.came = frozenset(key for key in state.came if str(key) in stimulus.data)
         begun = isinstance(stimulus, st.ComputeTask) and self._is_begun(stimulus.key)
         out: list[Instruction] = []
         for word in self._adapt(stimulus, out):
