@@ -157,6 +157,7 @@ class MendedReference(Reference):
         if isinstance(stimulus, st.GatherSuccess):
             self.left_out = frozenset(map(str, state.came)).difference(stimulus.data)
             state.came = frozenset(key for key in state.came if str(key) in stimulus.data)
+        waited = frozenset(state.waiting)
         begun = isinstance(stimulus, st.ComputeTask) and self._is_begun(stimulus.key)
         out: list[Instruction] = []
         for word in self._adapt(stimulus, out):
@@ -167,7 +168,7 @@ class MendedReference(Reference):
         if isinstance(stimulus, st.ExecuteFailure | st.ExecuteCancelled):
             self._seek_what_failed(stimulus.key)
         if isinstance(stimulus, st.GatherFailure):
-            out += self._fail_who_waits()
+            out += self._fail_who_waits(waited)
         self._unlink_what_is_done()
         self._stand_by_needs()
         if not begun:
@@ -302,10 +303,13 @@ class MendedReference(Reference):
                 if old.state == "released" and not old.dependents:
                     self._recommend(old, "forgotten")
 
-    def _fail_who_waits(self) -> list[Instruction]:
-        """*unreadable inputs*: who waits for an input that could not be read fails with it."""
+    def _fail_who_waits(self, waited: frozenset[Any]) -> list[Instruction]:
+        """*unreadable inputs*: who waits for an input that could not be read fails with it.
+
+        Not who has only begun to wait: for that one it is fetched once more.
+        """
         out: list[Instruction] = []
-        for task in sorted(self.state.waiting, key=BY_RANK):
+        for task in sorted(waited & self.state.waiting, key=BY_RANK):
             if any(dep.state == "error" for dep in task.waiting_for_data):
                 self.mended["unreadable inputs"] += 1
                 out.append(ins.TaskErred(str(task.key), task.run_id, 0))
@@ -320,7 +324,7 @@ class MendedReference(Reference):
             dep.rank: dep
             for task in self.state.waiting
             for dep in task.waiting_for_data
-            if dep.state in ("released", "cancelled")
+            if dep.state in ("released", "cancelled", "error")
         }
         for _, dep in sorted(lost.items()):
             self.mended["needs stand"] += 1
