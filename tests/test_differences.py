@@ -19,6 +19,7 @@ from trouper.wire.stimuli import (
     ComputeTask,
     ExecuteCancelled,
     ExecuteSuccess,
+    FindMissing,
     FreeKeys,
     GatherBusy,
     GatherFailure,
@@ -269,6 +270,19 @@ def test_holders_remembered() -> None:
         AcquireReplicas({"x": (P,)}, {"x": 1}),
     )
     assert both.phases("x") == ("flight", "missing")
+
+
+def test_fetch_without_holders() -> None:
+    """The scheduler still takes this worker for a holder of x; nobody else is."""
+    both = Both(validate=False)
+    both.tell(
+        Pause(),
+        AcquireReplicas({"x": (P,)}, {"x": 1}),
+        ComputeTask("y", 1, 1, who_has={"x": (HERE,)}, nbytes={"x": 1}),
+    )
+    assert both.phases("x") == ("missing", "fetch")
+    both.tell(FindMissing(1))
+    assert both.said("x") == ([("RequestRefreshWhoHas", ())], [])
 
 
 def test_left_out_not_lost() -> None:

@@ -272,9 +272,7 @@ def test_unreadable_copy_is_fetched_again_for_who_begins_to_wait_for_it() -> Non
 
 def test_unreadable_copy_is_fetched_again_also_if_both_were_in_one_gather() -> None:
     world = new()
-    world.play(
-        AcquireReplicas({"x": (P,), "y": (P,)}), ComputeTask("y", 1, 1, who_has={"x": (P,)})
-    )
+    world.play(AcquireReplicas({"x": (P,), "y": (P,)}), ComputeTask("y", 1, 1, who_has={"x": (P,)}))
     out = world.send(GatherFailure(P, 1, "UnpicklingError"))
     assert out[0] == TaskErred("x", 0, 1)
     assert out[-1] == Gather(P, 2, ("x",), 0)

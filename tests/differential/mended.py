@@ -214,7 +214,8 @@ class MendedReference(Reference):
                 for key in stimulus.who_has:
                     self._acquire(key, out)
             case st.ComputeTask():
-                return [*self._make_way(stimulus.key, stimulus), stimulus]
+                way = self._make_way(stimulus.key, stimulus)
+                return [*way, *self._seek_no_longer(stimulus), stimulus]
             case st.UpdateData():
                 for key in stimulus.data:
                     self.kept.pop(key, None)
@@ -266,6 +267,16 @@ class MendedReference(Reference):
             self.mended["recommendations conflict"] += 1
             return [st.FreeKeys((key,))]
         return []
+
+    def _seek_no_longer(self, stimulus: st.ComputeTask) -> list[Stimulus]:
+        """*fetch without holders*: what is in fetch is missing when nobody else holds it."""
+        nobody: dict[Key, tuple[Peer, ...]] = {}
+        for key, peers in stimulus.who_has.items():
+            task = self._task(key)
+            if task is not None and task.state == "fetch" and set(peers) <= {self.state.address}:
+                self.mended["fetch without holders"] += 1
+                nobody[key] = ()
+        return [st.RefreshWhoHas(nobody)] if nobody else []
 
     # After
 
