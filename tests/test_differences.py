@@ -357,6 +357,23 @@ def test_stale_priorities() -> None:
     assert started(both.said("x"), run_id=2) == (False, True)
 
 
+def test_priorities_go_with_values() -> None:
+    """X was computed here, late; y, which comes early, takes it when it has gone."""
+    both = Both(Config(address=HERE, limits=Limits(message_nbytes=1)))
+    both.tell(
+        ComputeTask("x", 1, 1, priority=(5,)),
+        ExecuteSuccess("x", 1, *ONE),
+        AcquireReplicas({"y": (P,)}, {"y": 1}),
+        ComputeTask("y", 2, 1, priority=(0,), who_has={"x": (Q,)}, nbytes={"x": 1}),
+        FreeKeys(("x",)),
+        Pause(),
+        AcquireReplicas({"other": (Q,)}, {"other": 1}),
+        GatherNetworkFailure(P, 2),
+        Unpause(),
+    )
+    assert both.said(Q) == ([("Gather", (["x"], 1))], [("Gather", (["other"], 1))])
+
+
 # Runs and attempts
 
 

@@ -56,13 +56,15 @@ class FairHeap(wsm.HeapSet):
 class MendedState(State):
     """`WorkerState` with choices that are made once, and with claims."""
 
-    __slots__ = ("came", "choosing", "claims", "mended")
+    __slots__ = ("came", "choosing", "claims", "mended", "unranked")
     came: frozenset[Key]
     """What the gather that has just ended has brought, readable or not."""
     choosing: bool
     claims: set[Key]
     """Copies that were asked for and have neither come nor been freed."""
     mended: Counter[str]
+    unranked: dict[int, Any]
+    """By rank, tasks whose values have just gone."""
 
     def choose(self, stimulus_id: str) -> Any:
         """*late choice*: start what can start, when the stimulus has been dealt with."""
@@ -95,6 +97,7 @@ class MendedState(State):
         return self.ready.pop() if self.ready else None
 
     def _transition(self, ts: Any, finish: Any, *args: Any, stimulus_id: str) -> Any:
+        had_value = ts.state == "memory"
         recs: dict[Any, Any]
         recs, instructions = super()._transition(ts, finish, *args, stimulus_id=stimulus_id)
         for task in list(recs):
@@ -102,6 +105,8 @@ class MendedState(State):
             if name is not None:
                 self.mended[name] += 1
                 del recs[task]
+        if had_value and ts.state == "released" and ts.dependents:
+            self.unranked[ts.rank] = ts
         return recs, instructions
 
     def _reason_against(self, task: Any, finish: Any) -> str | None:
@@ -143,6 +148,7 @@ class MendedReference(Reference):
         state.came = frozenset()
         state.choosing = False
         state.claims = set()
+        state.unranked = {}
         state.mended = self.mended
         state.ready = FairHeap(key=BY_PRIORITY)
         state.constrained = FairHeap(key=BY_PRIORITY)
@@ -170,6 +176,7 @@ class MendedReference(Reference):
         if isinstance(stimulus, st.GatherFailure):
             out += self._fail_who_waits(waited)
         self._unlink_what_is_done()
+        self._rank_for_dependents()
         self._stand_by_needs()
         if not begun:
             self._remember(stimulus)
@@ -313,6 +320,14 @@ class MendedReference(Reference):
                     self._recommend(old, "released")
                 if old.state == "released" and not old.dependents:
                     self._recommend(old, "forgotten")
+
+    def _rank_for_dependents(self) -> None:
+        """*priorities go with values*: what is to be fetched again has that of who wants it now."""
+        for _, task in sorted(self.state.unranked.items()):
+            best = min((dep.priority for dep in task.dependents), default=task.priority)
+            self.mended["priorities go with values"] += best != task.priority
+            task.priority = best
+        self.state.unranked.clear()
 
     def _fail_who_waits(self, waited: frozenset[Any]) -> list[Instruction]:
         """*unreadable inputs*: who waits for an input that could not be read fails with it.
