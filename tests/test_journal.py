@@ -376,7 +376,8 @@ async def test_the_status_says_how_the_recording_goes(tmp_path: Path) -> None:
     path = tmp_path / "j"
     async with open_worker(threads=1, journal=str(path), journal_flush=0.001) as worker:
         await worker.run(same, 1)
-        await until(lambda: path.exists() and Journal.open(path).last >= 2)
+        await until(lambda: (status := worker.status().journal) and status.nbytes)
+        await until(lambda: Journal.open(path).last >= 2)
         status = worker.status().journal
     assert status is not None
     assert (status.path, status.error) == (str(path), None)
@@ -522,6 +523,8 @@ async def chaos(worker: Worker, actor: Failing, rng: Random) -> None:
     gate.let_go()
     for opened in gates:
         opened.let_go()
+    handles.append(worker.submit(AsyncGate(), key="never let go"))
+    handles[-1].cancel()
     for handle in handles:
         with suppress(ValueError, TaskCancelled, ActorCrashed):
             await handle

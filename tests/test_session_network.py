@@ -6,7 +6,7 @@ The network is that of tests/network.py; tests/soak_session.py runs it for longe
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from network import Network, small_packets
 from soak_session import soak
@@ -30,6 +30,7 @@ def run(seed: int, rounds: int, *, resumable: bool) -> Network:
 
 @given(st.integers(0, 1 << 32), st.integers(0, 20), st.booleans())
 @settings(deadline=None)
+@example(39184, 2, False)  # a handshake that takes longer than an interval
 def test_nothing_is_lost_without_a_word(seed: int, rounds: int, resumable: bool) -> None:
     run(seed, rounds, resumable=resumable)
 

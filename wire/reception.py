@@ -43,7 +43,7 @@ class AcceptedSession(Session):
         self._begin_link(now)
         self._attempt = hello.attempt
         try:
-            self._open_link(hello.heartbeat_interval_ms, hello.received or 0)
+            self._open_link(hello.heartbeat_interval_ms, hello.received or 0, now)
         except ProtocolError as error:
             self._abort(error.code, error.reason)
             return self._take_events()

@@ -224,7 +224,7 @@ class Session(ABC):
         self._liveness = Liveness(self._limits, now)
         self._handshake_until = now + self._limits.handshake_s
 
-    def _open_link(self, peer_interval_ms: int, peer_received: int) -> None:
+    def _open_link(self, peer_interval_ms: int, peer_received: int, now: float) -> None:
         """The handshake is done: go on where the peer stands.
 
         Raises:
@@ -234,6 +234,7 @@ class Session(ABC):
             self._events.append(OutgoingLost(sequence))
         self._reader.trusted = True
         self._liveness.agree(peer_interval_ms / 1000)
+        self._liveness.check(now)  # a handshake may take longer than an interval
         self._open = True
         self._handshake_until = self._resume_until = None
 
