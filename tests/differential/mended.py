@@ -278,6 +278,8 @@ class MendedReference(Reference):
     def _seek_no_longer(self, stimulus: st.ComputeTask) -> list[Stimulus]:
         """*fetch without holders*: what is in fetch is missing when nobody else holds it."""
         nobody: dict[Key, tuple[Peer, ...]] = {}
+        if self._is_begun(stimulus.key):
+            return []  # neither side looks at whom it names
         for key, peers in stimulus.who_has.items():
             task = self._task(key)
             if task is not None and task.state == "fetch" and set(peers) <= {self.state.address}:
