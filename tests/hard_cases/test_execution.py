@@ -32,6 +32,7 @@ from trouper.wire.stimuli import (
     FreeKeys,
     GatherSuccess,
     Pause,
+    Secede,
     Stimulus,
     Unpause,
 )
@@ -256,3 +257,37 @@ def test_6710_task_that_comes_again_with_resources_waits_for_them() -> None:
     assert out == [DropSpec("other", 2), TaskFinished("other", 2, 2, *INT)]
     out = world.send(ExecuteSuccess("runs", 1, *INT))
     assert out[-1] == Execute("x", 3, 4, 4, "thread", (), (("gpu", 1.0),))
+
+
+ENDS: list[Stimulus] = [
+    ExecuteSuccess("x", 1, 5, "int"),
+    ExecuteFailure("x", 1, "ValueError"),
+    ExecuteReschedule("x", 1),
+    ExecuteCancelled("x", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("end", "freed"), [*((end, True) for end in ENDS), *((end, False) for end in ENDS[:-1])]
+)
+def test_6692_seceded_task_that_is_done_runs_no_more(end: Stimulus, *, freed: bool) -> None:
+    """A task secedes, ends, and is counted as running for ever (distributed #6692).
+
+    x gave its slot back, and when it had ended, freed meanwhile or not, it stayed in the set of
+    long-running tasks: every later count of what runs was wrong. Mended by now.
+
+    Here what runs is what has an activity, which ends with its one terminal stimulus. So its
+    resource is back, its slot is not given back twice, and a second task gets both.
+    """
+    world = ours(ONE_GPU)
+    world.play(ComputeTask("x", 1, 1, resources={"gpu": 1}), Secede("x", 1))
+    assert world.machine.phase("x") == "long-running"
+    if freed:
+        world.send(FreeKeys(("x",)))
+    world.send(end)
+    assert not world.owed
+    ledger = world.machine.ledger
+    assert ledger.slots["thread"].free == 2
+    assert ledger.resources_free == {"gpu": 1}
+    world.send(ComputeTask("z", 9, 9, resources={"gpu": 1}))
+    assert world.machine.phase("z") == "executing"
