@@ -35,6 +35,10 @@ _DELIVERY_NBYTES = 128
 """What a delivery counts beside its bytes, so that empty messages do not come for nothing."""
 
 
+_WITHOUT_PAUSE = 64
+"""So many messages are sent or received before other tasks run, which costs more than they do."""
+
+
 class Connection:
     """One session with a peer, over successive connections.
 
@@ -54,6 +58,7 @@ class Connection:
         self._paused = False
         """Whether nothing is read because nobody takes what has arrived."""
         self._closing = False
+        self._without_pause = 0
         self._scopes: dict[int, trio.CancelScope] = {}
         """Of the links that are carried."""
         self._alarm = trio.CancelScope()
@@ -74,14 +79,15 @@ class Connection:
     async def send(self, body: Chunk, buffers: Sequence[Chunk] = (), *, resend: bool = True) -> int:
         """Queue a message, as soon as there is room for it; its sequence number.
 
-        What is sent without a pause leaves in one WebSocket message. See `Session.send`.
+        What is sent without a pause leaves in one WebSocket message: other tasks run when there is
+        no room, or after some messages. See `Session.send`.
 
         Raises:
             NotEncodable: It is longer than the peer takes, or has too many buffers.
             SessionLost: The session has ended otherwise than by a goodbye.
             SessionClosed: It has ended, or is closing.
         """
-        await trio.lowlevel.checkpoint()
+        await self._give_way()
         while not (self.session.writable or self._closing or self.session.ended):
             await self._to_send.park()
         return self.send_nowait(body, buffers, resend=resend)
@@ -106,7 +112,7 @@ class Connection:
             SessionLost: All was taken, and the session has ended otherwise than by a goodbye.
             SessionClosed: All was taken, and it has ended.
         """
-        await trio.lowlevel.checkpoint()
+        await self._give_way()
         while not self._inbox:
             self._raise_if_lost()
             if self.session.ended:
@@ -209,10 +215,20 @@ class Connection:
             self._changed.unpark_all()
         if self.session.writable or self.session.ended:
             self._to_send.unpark_all()
-        self._to_write.unpark_all()
+        if self.session.waiting or not self.session.linked:
+            self._to_write.unpark_all()
         self._set_deadlines()
 
     # how it goes on inside
+
+    async def _give_way(self) -> None:
+        """Be cancelled here, and now and then let other tasks run."""
+        self._without_pause += 1
+        if self._without_pause < _WITHOUT_PAUSE:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._without_pause = 0
+            await trio.lowlevel.checkpoint()
 
     def _set_deadlines(self) -> None:
         """Wake the clock in time, and give last words the time that they have."""

@@ -21,6 +21,9 @@ NORMAL, BROKEN_RULES = 1000, 1002
 
 _FINAL, _RESERVED, _OPCODE = 0x80, 0x70, 0x0F
 _MASKED, _LENGTH = 0x80, 0x7F
+_JOINED_NBYTES = 1 << 17
+"""A frame up to this length is put together: a copy costs less than to write it in parts."""
+
 _CONTROL_NBYTES = 125
 """Longest payload of a control frame."""
 
@@ -91,8 +94,9 @@ class Framer:
         else:
             head = bytes((_FINAL | opcode, masked | 127)) + nbytes.to_bytes(8, "big")
         if self._new_mask is None:
-            first = b"".join((head, *chunks[:1]))
-            return [first, *chunks[1:]]
+            if nbytes <= _JOINED_NBYTES:
+                return [b"".join((head, *chunks))]
+            return [head, *chunks]
         mask = self._new_mask()
         return [b"".join((head, mask, masked_with(mask, b"".join(chunks))))]
 

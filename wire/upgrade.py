@@ -20,7 +20,7 @@ from trouper.wire.cbor import Chunk
 from trouper.wire.errors import CannotConnect, ConnectionBroken, ProtocolError
 from trouper.wire.framing import BINARY, BROKEN_RULES, NORMAL, Framer
 
-READ_NBYTES = 1 << 16
+READ_NBYTES = 1 << 17
 """Asked of a socket at once: 64 to 256 KiB were seen to be best."""
 
 HEADER_NBYTES = 1 << 13
