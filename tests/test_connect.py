@@ -219,6 +219,55 @@ async def test_killed_process_is_noticed_in_time_and_leaves_nothing_behind() -> 
             assert not sockets_of(listener.port)
 
 
+EXCHANGE = """
+import sys, trio
+from trouper.wire.connect import connect
+from trouper.wire.endpoint import Endpoint
+from trouper.wire.limits import Limits
+
+async def main():
+    us = Endpoint(role="worker", name="elsewhere", limits=Limits(retry_first_s=0.01))
+    async with connect(sys.argv[1], us, resumable=True) as connection:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(say, connection)
+            for i in range(10_000):
+                message = await connection.receive()
+                assert message.body == b"%d" % i, (message.body, i)
+        print(connection.opened)
+
+async def say(connection):
+    for i in range(10_000):
+        buffers = [bytes(1_000_000)] if i % 200 == 199 else []
+        await connection.send(b"%d" % i, buffers)
+
+trio.run(main)
+"""
+
+
+async def test_two_processes_exchange_small_and_large_values_while_connections_are_cut() -> None:
+    large: list[int] = []
+
+    async def handler(connection: Connection) -> None:
+        i = 0
+        async for message in connection:
+            assert isinstance(message, MessageReceived)
+            assert message.body == b"%d" % i
+            large.extend(map(len, message.buffers))
+            await connection.send(message.body)
+            i += 1
+
+    with trio.fail_after(PATIENCE_S * 4):
+        async with (
+            open_listener(scheduler(), handler, token=None) as listener,
+            open_cutter(listener.port, seed=1, cuts=40, most_nbytes=4_000_000) as cutter,
+        ):
+            result = await trio.run_process(
+                [sys.executable, "-c", EXCHANGE, url_of(cutter.port)], capture_stdout=True
+            )
+            assert int(result.stdout) > 15
+    assert large == [1_000_000] * 50
+
+
 async def test_late_comer_is_told_that_the_session_is_not_known() -> None:
     limits = Limits(resume_after_close_s=0.05, retry_first_s=0.5, retry_most_s=0.5)
     us = endpoint("worker", limits)
