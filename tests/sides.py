@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 
 import pytest
@@ -113,7 +114,7 @@ async def open_cutter(
             pass  # one side has gone: so has the connection
 
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, carry, 0)
+        listeners = await nursery.start(partial(trio.serve_tcp, carry, 0, host="127.0.0.1"))
         cutter.port = listeners[0].socket.getsockname()[1]
         yield cutter
         nursery.cancel_scope.cancel()

@@ -16,7 +16,7 @@ from trouper.wire.events import IncomingLost, MessageReceived
 from trouper.wire.framing import Framer
 from trouper.wire.limits import Limits
 from trouper.wire.reception import Admitted, Reception
-from trouper.wire.upgrade import WebSocket
+from trouper.wire.websocket import WebSocket
 
 LIMITS = Limits(
     heartbeat_interval_s=1.0,

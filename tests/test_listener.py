@@ -8,17 +8,24 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trustme
-from sides import QUICK, echo, refusals, scheduler, worker
+from sides import QUICK, echo, refusals, scheduler, until, worker
 
 from trouper.wire.connect import connect
 from trouper.wire.connection import Connection
 from trouper.wire.dialling import DialledSession
-from trouper.wire.errors import CannotConnect, Code, NotEncodable, SessionLost, SessionRefused
-from trouper.wire.events import Ended, MessageReceived
+from trouper.wire.errors import (
+    CannotConnect,
+    Code,
+    ConnectionBroken,
+    NotEncodable,
+    SessionLost,
+    SessionRefused,
+)
+from trouper.wire.events import Ended, MessageReceived, SessionEvent
 from trouper.wire.limits import Limits
 from trouper.wire.listener import Listener, open_listener
 from trouper.wire.tls import client_tls, server_tls
-from trouper.wire.upgrade import WebSocket, dial
+from trouper.wire.websocket import WebSocket, dial
 
 PATIENCE_S = 30.0
 
@@ -232,6 +239,28 @@ async def test_no_more_strangers_than_there_are_places_for() -> None:
             assert trio.current_time() - began >= 0.4
             for _ in range(5):  # sessions take no such place
                 await exchange(listener, None, "ws")
+
+
+async def test_new_connection_takes_the_place_of_one_that_seems_well() -> None:
+    ours = DialledSession(worker(), "a session that resumes", token="secret", resumable=True)
+    async with listening() as listener, stranger(listener) as old, stranger(listener) as new:
+        await greeted(old, ours)
+        link = ours.connected(trio.current_time())
+        await new.send(ours.data_to_send(link, trio.current_time()))
+        with pytest.raises(ConnectionBroken):  # the old one is let go of
+            while True:
+                await old.receive()
+        ours.send(b"over the new one")
+        events: list[SessionEvent] = []
+        while not any(isinstance(event, MessageReceived) for event in events):
+            if chunks := ours.data_to_send(link, trio.current_time()):
+                await new.send(chunks)
+            for data in await new.receive():
+                events += ours.receive_data(link, data, trio.current_time())
+        assert listener.sessions == 1
+        ours.abandon("enough")
+        await new.send(ours.data_to_send(link, trio.current_time()))
+        await until(lambda: listener.sessions == 0)
 
 
 async def test_text_frame_in_the_place_of_a_hello_is_refused(

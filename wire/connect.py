@@ -16,7 +16,7 @@ from trouper.wire.dialling import DialledSession
 from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import CannotConnect, SessionRefused
 from trouper.wire.limits import Limits
-from trouper.wire.upgrade import WebSocket, dial
+from trouper.wire.websocket import WebSocket, dial
 
 logger = logging.getLogger(__name__)
 

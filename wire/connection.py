@@ -26,7 +26,7 @@ from trouper.wire.events import (
 )
 from trouper.wire.limits import Limits
 from trouper.wire.session import Session
-from trouper.wire.upgrade import WebSocket
+from trouper.wire.websocket import WebSocket
 
 Delivery: TypeAlias = MessageReceived | IncomingLost | OutgoingLost
 """What a user receives: messages; and of those sent with ``resend=False``, which were lost."""

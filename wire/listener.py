@@ -3,7 +3,7 @@
 import logging
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
 
 import trio
@@ -12,7 +12,7 @@ from trouper.wire.connection import Connection
 from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import CannotConnect, ConnectionBroken, SessionClosed
 from trouper.wire.reception import Admitted, Reception, Refused
-from trouper.wire.upgrade import WebSocket, answer
+from trouper.wire.websocket import WebSocket, answer
 
 logger = logging.getLogger(__name__)
 
@@ -67,62 +67,59 @@ class Listener:
                 await self._gone.park()
 
     async def _take(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
-        """The life of one connection."""
-        welcomed: tuple[WebSocket, Admitted] | None = None
+        """The life of one connection; trio closes it at the end."""
+        try:
+            welcomed = await self._greet(stream)
+        finally:
+            self._places.release()
+        if welcomed is None:
+            return
+        # Nothing is awaited between admission and `carry`: no link is left without a carrier.
+        socket, (session, link, events) = welcomed
+        connection = self._connections.get(session.session_id)
+        if connection is None:
+            connection = Connection(session, self._limits)
+            self._connections[session.session_id] = connection
+            nursery.start_soon(self._handle, connection)
+        connection.take(events)
+        await connection.carry(link, socket)
+
+    async def _greet(self, stream: trio.SocketStream) -> tuple[WebSocket, Admitted] | None:
+        """Whom a connection belongs to; None if it was refused, and has been told why."""
         where = _address_of(stream)
         try:
             with trio.fail_after(self._limits.handshake_s):
-                welcomed = await self._greet(stream, where)
+                socket = await answer(stream, self._tls)
+                answered = await self._hear(socket)
         except (CannotConnect, ConnectionBroken) as error:
             logger.warning("the connection from %s was refused: %s", where, error)
-        except trio.TooSlowError:
-            logger.warning(
-                "the connection from %s was refused: no hello within %.3g s",
-                where,
-                self._limits.handshake_s,
-            )
-        finally:
-            self._places.release()
-        if welcomed is not None:
-            socket, (session, link, events) = welcomed
-            connection = self._connections.get(session.session_id)
-            if connection is None:
-                connection = Connection(session, self._limits)
-                self._connections[session.session_id] = connection
-                nursery.start_soon(self._handle, connection)
-            connection.take(events)
-            await connection.carry(link, socket)
-
-    async def _greet(
-        self, stream: trio.SocketStream, where: str
-    ) -> tuple[WebSocket, Admitted] | None:
-        """Whom it belongs to; None if it was refused, and has been told so."""
-        socket = await answer(stream, self._tls)
-        try:
-            greeting = self._reception.greet()
-            answered: Admitted | Refused | None = None
-            while answered is None:
-                received = await socket.receive()
-                binary = b"".join(data for data in received if not isinstance(data, str))
-                answered = greeting.receive_data(
-                    "" if "" in received else binary, trio.current_time()
-                )
-                if socket.owes_reply:
-                    await socket.send(())
-            if isinstance(answered, Admitted):
-                return socket, answered
-            logger.warning(
-                "the connection from %s was refused (%s): %s",
-                where,
-                answered.code,
-                answered.reason,
-            )
-            await socket.send(answered.reply)
-            await socket.aclose()
             return None
-        except BaseException:
-            await trio.aclose_forcefully(socket.stream)
-            raise
+        except trio.TooSlowError:
+            handshake_s = self._limits.handshake_s
+            logger.warning(
+                "the connection from %s was refused: no hello within %.3g s", where, handshake_s
+            )
+            return None
+        if isinstance(answered, Admitted):
+            return socket, answered
+        code, reason, reply = answered
+        logger.warning("the connection from %s was refused (%s): %s", where, code, reason)
+        with trio.move_on_after(self._limits.goodbye_s), suppress(ConnectionBroken):
+            await socket.send(reply)
+            await socket.aclose()
+        return None
+
+    async def _hear(self, socket: WebSocket) -> Admitted | Refused:
+        """What the hello leads to that comes over a WebSocket."""
+        greeting = self._reception.greet()
+        while True:
+            received = await socket.receive()
+            if socket.owes_reply:
+                await socket.send(())
+            binary = b"".join(data for data in received if not isinstance(data, str))
+            answered = greeting.receive_data("" if "" in received else binary, trio.current_time())
+            if answered is not None:
+                return answered
 
     async def _handle(self, connection: Connection) -> None:
         """The life of one session."""

@@ -11,7 +11,7 @@ from wsproto.events import AcceptConnection
 from wsproto.handshake import H11Handshake
 
 from trouper.wire.errors import CannotConnect, ConnectionBroken
-from trouper.wire.upgrade import WebSocket, answer, dial
+from trouper.wire.websocket import WebSocket, answer, dial
 
 PATIENCE_S = 30.0
 MESSAGES = [b"", b"x", bytes(range(256)) * 400, bytes(900_000)]

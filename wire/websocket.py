@@ -136,22 +136,18 @@ async def dial(url: str, tls: ssl.SSLContext | None) -> WebSocket:
 async def answer(stream: trio.SocketStream, tls: ssl.SSLContext | None) -> WebSocket:
     """Take an upgrade from whoever has connected. The caller sets the deadline.
 
-    The stream is the WebSocket's from then on, and closed if there is none.
+    The stream is the caller's to close.
 
     Raises:
         CannotConnect: It did not come to a WebSocket.
     """
     secured: trio.abc.Stream = stream
+    if tls is not None:
+        secured = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
     try:
-        if tls is not None:
-            secured = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
         return WebSocket(secured, Framer(None), await _take(secured))
     except trio.BrokenResourceError as error:
-        await trio.aclose_forcefully(secured)
         raise CannotConnect(_told(error)) from error
-    except BaseException:
-        await trio.aclose_forcefully(secured)
-        raise
 
 
 async def _ask(stream: trio.abc.Stream, host: str, target: str) -> Chunk:
