@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trustme
-from sides import QUICK, echo, refusals, scheduler, until, worker
+from sides import QUICK, echo, refusals, scheduler, worker
 
 from trouper.wire.connect import connect
 from trouper.wire.connection import Connection
@@ -260,7 +260,7 @@ async def test_new_connection_takes_the_place_of_one_that_seems_well() -> None:
         assert listener.sessions == 1
         ours.abandon("enough")
         await new.send(ours.data_to_send(link, trio.current_time()))
-        await until(lambda: listener.sessions == 0)
+        await new.aclose()
 
 
 async def test_text_frame_in_the_place_of_a_hello_is_refused(
