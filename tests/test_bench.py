@@ -113,3 +113,14 @@ def test_journal_measures_size_replay_and_recording() -> None:
     assert "x handle alone" in result.stdout
     assert "stimuli replayed" in result.stdout
     assert result.stdout.count("us per task, recorded") == 2
+
+
+def test_wire_compares_all_contenders_in_all_they_do() -> None:
+    output = run(str(BENCH / "wire.py"), "--rounds", "1", "--scale", "0.002")
+    for contender in ("raw TCP", "trio-websocket", "tcp://", "ws://", "trouper"):
+        rows = [line for line in output.splitlines() if line.strip().startswith(contender)]
+        assert len(rows) == 7, f"{contender} in {output}"
+        for row in rows:
+            median, best, worst = map(float, row.strip()[len(contender) :].replace(",", "").split())
+            assert min(best, worst) <= median <= max(best, worst)
+            assert median > 0

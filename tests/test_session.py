@@ -273,6 +273,25 @@ def test_session_may_be_closed_before_it_is_open() -> None:
     assert ended == Ended(Code.GOODBYE, "changed my mind", False, 0)
 
 
+def test_whether_something_waits_is_told_without_taking_it() -> None:
+    pair = Pair()
+    assert not pair.dialled.waiting
+    pair.dialled.send(b"message")
+    assert pair.dialled.waiting
+    assert not pair.accepted.waiting
+    pair.up(0.0)
+    assert not pair.dialled.waiting
+    pair.pass_time(LIMITS.ack_delay_s)
+    assert pair.accepted.waiting  # an acknowledgement
+    pair.cut(1.0)
+    pair.dialled.send(b"another")
+    assert not pair.dialled.waiting  # as there is no connection
+    pair.dialled.connected(1.0)
+    assert pair.dialled.waiting  # a hello
+    pair.dialled.abandon("enough")
+    assert pair.dialled.waiting  # last words
+
+
 def test_late_bytes_of_an_older_connection_are_ignored() -> None:
     pair = Pair()
     pair.dialled.send(b"late")

@@ -71,3 +71,32 @@ class NotWritable(TrouperError):
 
 class NotEncodable(TrouperError, ValueError):
     """A message or value of this side's that cannot be sent; the text says what and why."""
+
+
+class CannotConnect(TrouperError):
+    """No connection could be made, or it was no WebSocket; the text says with whom and why."""
+
+
+class ConnectionBroken(TrouperError):
+    """A connection is over: it was closed or reset, or brought what is no WebSocket."""
+
+
+class SessionLost(SessionClosed):
+    """The session has ended otherwise than by a goodbye of this side."""
+
+    def __init__(self, code: Code, reason: str, unconfirmed: int) -> None:
+        self.code = code
+        self.reason = reason
+        self.unconfirmed = unconfirmed
+        """How many messages were sent of which it is not known that they arrived."""
+        said = f"; {unconfirmed} messages may not have arrived" if unconfirmed else ""
+        super().__init__(f"the session is lost ({code}): {reason}{said}")
+
+
+class SessionRefused(TrouperError):
+    """The other side did not let us in: a code for programs, a reason for people."""
+
+    def __init__(self, code: Code, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"the session was refused ({code}): {reason}")

@@ -93,6 +93,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     may exceed it. Covers 40 ms at 100 MB/s."""
     max_message_nbytes: int = 1 << 31
     """Longest message taken, body and buffers."""
+    inbox_nbytes: int = 1 << 22
+    """What has arrived and was not taken by whoever it is for. When full, nothing more is read from
+    the connection, until the other side's writers wait."""
+    retry_first_s: float = 0.1
+    """A lost connection is tried again after a random part of this at first, doubled each time."""
+    retry_most_s: float = 5.0
+    """And after a random part of this at most: some tries fit into the window of a silence."""
+    max_greetings: int = 256
+    """Most connections that have not said hello; others wait until they are accepted."""
     max_sessions: int = 4096
     """Most sessions of one listening side."""
     ended_remembered: int = 1024

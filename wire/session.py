@@ -169,6 +169,13 @@ class Session(ABC):
         self._liveness.sent(now)
         return packet(frames, tail)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether `data_to_send` has something for the present connection."""
+        if self._first:
+            return True
+        return self._open and (self._outbox.waiting or self._liveness.alive_due)
+
     def connection_lost(self, link: int, reason: str, now: float) -> list[SessionEvent]:
         """A connection was closed or reset, or could not be made."""
         if link == self.link and self.linked:

@@ -1,0 +1,291 @@
+"""A session at work: what its user holds, and the tasks that drive it over its connections.
+
+`Connection` is the same on both sides. `trouper.wire.connect` and `trouper.wire.listener` own one
+and its nursery, make connections or take them, and give each to `carry`.
+
+A session is told of everything as it happens (`_take`): then its deadline may have moved, and it
+may have something to say, or room for more. Whoever waits for one of these looks again.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import trio
+
+from trouper.wire.cbor import Chunk
+from trouper.wire.errors import Code, ConnectionBroken, SessionClosed, SessionLost
+from trouper.wire.events import (
+    Ended,
+    IncomingLost,
+    LinkLost,
+    MessageReceived,
+    OutgoingLost,
+    Peer,
+    SessionEvent,
+)
+from trouper.wire.limits import Limits
+from trouper.wire.session import Session
+from trouper.wire.websocket import WebSocket
+
+Delivery: TypeAlias = MessageReceived | IncomingLost | OutgoingLost
+"""What a user receives: messages; and of those sent with ``resend=False``, which were lost."""
+
+_DELIVERY_NBYTES = 128
+"""What a delivery counts beside its bytes, so that empty messages do not come for nothing."""
+
+
+_WITHOUT_PAUSE = 64
+"""So many messages are sent or received before other tasks run, which costs more than they do."""
+
+
+class Connection:
+    """One session with a peer, over successive connections.
+
+    Its users `send`, iterate over what arrives, and `close`. Any number of tasks may send, and one
+    may receive.
+    """
+
+    def __init__(self, session: Session, limits: Limits) -> None:
+        self.session = session
+        self.link_lost: LinkLost | None = None
+        """How the last connection was lost."""
+        self.opened = 0
+        """The last link on which the session was open."""
+        self._limits = limits
+        self._inbox: deque[Delivery] = deque()
+        self._inbox_nbytes = 0
+        self._paused = False
+        """Whether nothing is read because nobody takes what has arrived."""
+        self._closing = False
+        self._without_pause = 0
+        self._scopes: dict[int, trio.CancelScope] = {}
+        """Of the links that are carried."""
+        self._alarm = trio.CancelScope()
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._taken = trio.lowlevel.ParkingLot()
+        self._to_write = trio.lowlevel.ParkingLot()
+        self._to_send = trio.lowlevel.ParkingLot()
+        self._changed = trio.lowlevel.ParkingLot()
+
+    # what its user says
+
+    @property
+    def peer(self) -> Peer:
+        """Who is on the other side."""
+        assert self.session.peer is not None, "a connection is handed out when it is open"
+        return self.session.peer
+
+    async def send(self, body: Chunk, buffers: Sequence[Chunk] = (), *, resend: bool = True) -> int:
+        """Queue a message, as soon as there is room for it; its sequence number.
+
+        What is sent without a pause leaves in one WebSocket message: other tasks run when there is
+        no room, or after some messages. See `Session.send`.
+
+        Raises:
+            NotEncodable: It is longer than the peer takes, or has too many buffers.
+            SessionLost: The session has ended otherwise than by a goodbye.
+            SessionClosed: It has ended, or is closing.
+        """
+        await self._give_way()
+        while not (self.session.writable or self._closing or self.session.ended):
+            await self._to_send.park()
+        return self.send_nowait(body, buffers, resend=resend)
+
+    def send_nowait(
+        self, body: Chunk, buffers: Sequence[Chunk] = (), *, resend: bool = True
+    ) -> int:
+        """The same without waiting.
+
+        Raises:
+            NotWritable: There is no room: see `send`, which waits for it.
+        """
+        self._raise_if_lost()
+        sequence = self.session.send(body, buffers, resend=resend)
+        self._to_write.unpark_all()
+        return sequence
+
+    async def receive(self) -> Delivery:
+        """What has arrived, in order.
+
+        Raises:
+            SessionLost: All was taken, and the session has ended otherwise than by a goodbye.
+            SessionClosed: All was taken, and it has ended.
+        """
+        await self._give_way()
+        while not self._inbox:
+            self._raise_if_lost()
+            if self.session.ended:
+                raise SessionClosed("the session has ended, and all that came was taken")
+            await self._arrived.park()
+        delivery = self._inbox.popleft()
+        self._inbox_nbytes -= _nbytes_of(delivery)
+        if self._paused:
+            self._taken.unpark_all()
+        return delivery
+
+    def __aiter__(self) -> "Connection":
+        return self
+
+    async def __anext__(self) -> Delivery:
+        try:
+            return await self.receive()
+        except SessionLost:
+            raise
+        except SessionClosed:
+            raise StopAsyncIteration from None
+
+    async def close(self, reason: str) -> None:
+        """End the session after what was sent before has arrived; wait until it is so.
+
+        Raises:
+            SessionLost: It has ended otherwise; some of what was sent may not have arrived.
+        """
+        self.start_closing(reason)
+        await self.wait_ended()
+        self._raise_if_lost()
+
+    # what its owner says
+
+    def start_closing(self, reason: str) -> None:
+        """Say goodbye."""
+        self._closing = True
+        self._taken.unpark_all()
+        self.take(self.session.close(reason, trio.current_time()))
+
+    def abandon(self, reason: str) -> None:
+        """End the session at once; the peer is told, if it can be."""
+        self.take(self.session.abandon(reason))
+
+    async def wait_ended(self) -> None:
+        """Until the session has ended and its last words are said."""
+        while self.session.ended is None or self._scopes:
+            await self._changed.park()
+
+    async def wait_open_or_over(self) -> None:
+        """Until the session was open for the first time, or the first link was lost before."""
+        while not (self.opened or self.session.ended or self.link_lost):
+            await self._changed.park()
+
+    async def watch_clock(self) -> None:
+        """Tell the session when its deadlines pass, until it has ended."""
+        while self.session.ended is None:
+            with self._alarm:
+                await trio.sleep_forever()
+            self._alarm = trio.CancelScope()
+            now = trio.current_time()
+            if self._paused:
+                # Who does not read cannot say that the peer is silent.
+                self.take(self.session.receive_data(self.session.link, b"", now))
+            self.take(self.session.handle_timeout(now))
+
+    async def carry(self, link: int, socket: WebSocket) -> None:
+        """Let a link of the session have a connection, until it is lost; the connection is closed.
+
+        After a loss there is nothing more to say. When the session has ended there are last words,
+        and some time for them.
+        """
+        try:
+            with trio.CancelScope() as self._scopes[link]:
+                self._set_deadlines()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read, link, socket)
+                    await self._write(link, socket)
+                    nursery.cancel_scope.cancel()
+                await socket.aclose()
+        finally:
+            del self._scopes[link]
+            await trio.aclose_forcefully(socket.stream)
+            self._changed.unpark_all()
+
+    def take(self, events: list[SessionEvent]) -> None:
+        """What a session has told, whenever it was told something."""
+        for event in events:
+            if isinstance(event, (MessageReceived, IncomingLost, OutgoingLost)):
+                self._inbox.append(event)
+                self._inbox_nbytes += _nbytes_of(event)
+            elif isinstance(event, LinkLost):
+                self.link_lost = event
+                if event.link in self._scopes:
+                    self._scopes[event.link].cancel()
+            elif not isinstance(event, Ended):
+                self.opened = event.link
+        if events:
+            self._arrived.unpark_all()
+            self._changed.unpark_all()
+        if self.session.writable or self.session.ended:
+            self._to_send.unpark_all()
+        if self.session.waiting or not self.session.linked:
+            self._to_write.unpark_all()
+        self._set_deadlines()
+
+    # how it goes on inside
+
+    async def _give_way(self) -> None:
+        """Be cancelled here, and now and then let other tasks run."""
+        self._without_pause += 1
+        if self._without_pause < _WITHOUT_PAUSE:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._without_pause = 0
+            await trio.lowlevel.checkpoint()
+
+    def _set_deadlines(self) -> None:
+        """Wake the clock in time, and give last words the time that they have."""
+        if self.session.ended is None:
+            # Too early does no harm, and costs less than to move it with every message.
+            deadline = self.session.next_deadline()
+            if deadline is not None and deadline < self._alarm.deadline:
+                self._alarm.deadline = deadline
+            return
+        self._alarm.cancel()
+        until = trio.current_time() + self._limits.goodbye_s
+        for scope in self._scopes.values():
+            scope.deadline = min(scope.deadline, until)
+
+    async def _read(self, link: int, socket: WebSocket) -> None:
+        try:
+            while True:
+                await self._wait_for_taker()
+                for data in await socket.receive():
+                    self.take(self.session.receive_data(link, data, trio.current_time()))
+                if socket.owes_reply:
+                    self._to_write.unpark_all()
+        except ConnectionBroken as broken:
+            self.take(self.session.connection_lost(link, str(broken), trio.current_time()))
+
+    async def _wait_for_taker(self) -> None:
+        """While there is more than a user has taken; but a goodbye has to be heard."""
+        try:
+            while self._inbox_nbytes >= self._limits.inbox_nbytes and not self._closing:
+                self._paused = True
+                await self._taken.park()
+        finally:
+            self._paused = False
+
+    async def _write(self, link: int, socket: WebSocket) -> None:
+        try:
+            while True:
+                chunks = self.session.data_to_send(link, trio.current_time())
+                if chunks or socket.owes_reply:
+                    self._set_deadlines()
+                    if self.session.writable:
+                        self._to_send.unpark_all()
+                    await socket.send(chunks)
+                elif self.session.link != link or not self.session.linked:
+                    return
+                else:
+                    await self._to_write.park()
+        except ConnectionBroken as broken:
+            self.take(self.session.connection_lost(link, str(broken), trio.current_time()))
+
+    def _raise_if_lost(self) -> None:
+        ended = self.session.ended
+        if ended is not None and ended.code is not Code.GOODBYE:
+            raise SessionLost(ended.code, ended.reason, ended.unconfirmed)
+
+
+def _nbytes_of(delivery: Delivery) -> int:
+    if isinstance(delivery, MessageReceived):
+        return _DELIVERY_NBYTES + len(delivery.body) + sum(map(len, delivery.buffers))
+    return _DELIVERY_NBYTES

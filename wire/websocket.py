@@ -1,0 +1,220 @@
+"""A WebSocket over a trio stream: the HTTP upgrade that makes it one, and reading and writing.
+
+wsproto does the upgrade; frames are `trouper.wire.framing`'s. No extension is offered or taken.
+The request has no token in it, as headers end up in the logs of proxies: it is in the hello.
+"""
+
+import secrets
+import ssl
+from collections.abc import Sequence
+from functools import partial
+from urllib.parse import urlsplit
+
+import trio
+from wsproto import ConnectionType
+from wsproto.events import AcceptConnection, RejectConnection, Request
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+from trouper.wire.cbor import Chunk
+from trouper.wire.errors import CannotConnect, ConnectionBroken, ProtocolError
+from trouper.wire.framing import BINARY, BROKEN_RULES, NORMAL, Framer
+
+READ_NBYTES = 1 << 17
+"""Asked of a socket at once: 64 to 256 KiB were seen to be best."""
+
+HEADER_NBYTES = 1 << 13
+"""Longest request or answer of an upgrade."""
+
+_TLS_ALERT, _TLS_HELLO = b"\x15\x03", b"\x16\x03"
+"""How a server begins that speaks TLS and was spoken to without; and a client."""
+
+_PORTS = {"ws": 80, "wss": 443}
+
+
+class WebSocket:
+    """One connection, after its upgrade. One task may read while another one writes."""
+
+    def __init__(self, stream: trio.abc.Stream, framer: Framer, begun: Chunk) -> None:
+        self.stream = stream
+        self._framer = framer
+        self._begun = begun
+        """What came together with the upgrade."""
+
+    @property
+    def owes_reply(self) -> bool:
+        """Whether `send` should be called, if with nothing: a ping waits for its pong."""
+        return bool(self._framer.reply)
+
+    async def receive(self) -> list[Chunk | str]:
+        """Some bytes of messages, cut anywhere; maybe none. Text stands for a text message.
+
+        Raises:
+            ConnectionBroken: There will be no more.
+        """
+        if self._framer.closed is not None:
+            raise ConnectionBroken(self._framer.closed)
+        begun, self._begun = self._begun, b""
+        try:
+            data = begun or await self.stream.receive_some(READ_NBYTES)
+            if not data:
+                raise ConnectionBroken("the peer has gone without a word")
+            return list(self._framer.read(data))
+        except trio.BrokenResourceError as error:
+            raise ConnectionBroken(_told(error)) from error
+        except ProtocolError as error:
+            self._framer.reply = b"".join(self._framer.close_frame(BROKEN_RULES, error.reason))
+            raise ConnectionBroken(error.reason) from error
+
+    async def send(self, chunks: Sequence[Chunk]) -> None:
+        """Write what is owed, and then a message, if there is one.
+
+        Raises:
+            ConnectionBroken: It cannot be written.
+        """
+        reply, self._framer.reply = self._framer.reply, b""
+        try:
+            if reply:
+                await self.stream.send_all(reply)
+            for chunk in self._framer.frame(BINARY, chunks) if chunks else ():
+                await self.stream.send_all(chunk)
+        except trio.BrokenResourceError as error:
+            raise ConnectionBroken(_told(error)) from error
+
+    async def aclose(self) -> None:
+        """Say so, wait until the peer has closed it too, and let go of it.
+
+        Let go of at once, a connection is reset if something has come that was not read, and the
+        last words may be lost. The caller sets the deadline; a cancellation ends it at once.
+        """
+        try:
+            self._framer.reply = self._framer.reply or b"".join(
+                self._framer.close_frame(NORMAL, "")
+            )
+            await self.send(())
+            while True:
+                await self.receive()
+        except ConnectionBroken:
+            return
+        finally:
+            await trio.aclose_forcefully(self.stream)
+
+
+async def dial(url: str, tls: ssl.SSLContext | None) -> WebSocket:
+    """Connect to ``ws://host:port/`` or ``wss://host:port/``. The caller sets the deadline.
+
+    Args:
+        url: Where to.
+        tls: Whom to trust with ``wss``, and what to show; those whom the system trusts if None.
+
+    Raises:
+        CannotConnect: It did not come to a WebSocket.
+        ValueError: The URL is none, or none of these.
+    """
+    scheme, host, port, place, target = _parts_of(url)
+    if tls is not None and scheme == "ws":
+        raise ValueError(f"TLS is given for {url}, which has none: wss:// is wanted")
+    try:
+        plain = await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        raise CannotConnect(f"cannot connect to {url}: {error}") from error
+    stream: trio.abc.Stream = plain
+    try:
+        if scheme == "wss":
+            context = tls or ssl.create_default_context()
+            stream = trio.SSLStream(plain, context, server_hostname=host, https_compatible=True)
+        framer = Framer(partial(secrets.token_bytes, 4))
+        return WebSocket(stream, framer, await _ask(stream, place, target))
+    except (trio.BrokenResourceError, CannotConnect) as error:
+        await trio.aclose_forcefully(stream)
+        raise CannotConnect(f"cannot connect to {url}: {_told(error)}") from error
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+
+
+async def answer(stream: trio.SocketStream, tls: ssl.SSLContext | None) -> WebSocket:
+    """Take an upgrade from whoever has connected. The caller sets the deadline.
+
+    The stream is the caller's to close.
+
+    Raises:
+        CannotConnect: It did not come to a WebSocket.
+    """
+    secured: trio.abc.Stream = stream
+    if tls is not None:
+        secured = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+    try:
+        return WebSocket(secured, Framer(None), await _take(secured))
+    except trio.BrokenResourceError as error:
+        raise CannotConnect(_told(error)) from error
+
+
+async def _ask(stream: trio.abc.Stream, host: str, target: str) -> Chunk:
+    """Ask for the upgrade; what has come after the answer."""
+    handshake = H11Handshake(ConnectionType.CLIENT)
+    await stream.send_all(handshake.send(Request(host=host, target=target)))
+    head, rest = await _read_head(stream)
+    try:
+        handshake.receive_data(head)
+    except RemoteProtocolError as error:
+        raise CannotConnect(f"its answer is no WebSocket's: {error}") from error
+    for event in handshake.events():
+        if isinstance(event, AcceptConnection):
+            return rest
+        if isinstance(event, RejectConnection):
+            raise CannotConnect(f"it answered with HTTP status {event.status_code}")
+    raise CannotConnect("its answer is no WebSocket's")
+
+
+async def _take(stream: trio.abc.Stream) -> Chunk:
+    """Answer a request for the upgrade; what has come after it."""
+    handshake = H11Handshake(ConnectionType.SERVER)
+    head, rest = await _read_head(stream)
+    try:
+        handshake.receive_data(head)
+    except RemoteProtocolError as error:
+        if isinstance(error.event_hint, RejectConnection):
+            await stream.send_all(handshake.send(error.event_hint))
+        raise CannotConnect(f"its request is no WebSocket's: {error}") from error
+    await stream.send_all(handshake.send(AcceptConnection()))
+    return rest
+
+
+async def _read_head(stream: trio.abc.Stream) -> tuple[bytes, bytes]:
+    """All up to the empty line that ends headers; and what has come after it."""
+    data = bytearray()
+    while b"\r\n\r\n" not in data:
+        if len(data) > HEADER_NBYTES:
+            raise CannotConnect(f"its headers are longer than {HEADER_NBYTES:,} bytes")
+        received = await stream.receive_some(HEADER_NBYTES)
+        if not received:
+            raise CannotConnect(
+                "it has gone before the upgrade was done, maybe for want of TLS, or of a "
+                "certificate that it trusts"
+            )
+        data += received
+        if data.startswith(_TLS_ALERT):
+            raise CannotConnect("it speaks TLS: wss is wanted, not ws")
+        if data.startswith(_TLS_HELLO):
+            raise CannotConnect("it speaks TLS, where none is spoken: ws is wanted, not wss")
+    head, blank, rest = bytes(data).partition(b"\r\n\r\n")
+    return head + blank, rest
+
+
+def _parts_of(url: str) -> tuple[str, str, int, str, str]:
+    """Scheme, host, port; both as a header names them; and the target of a request."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError(f"{url!r} is not of the form ws://host:port or wss://host:port")
+    target = parts.path or "/"
+    if parts.query:
+        target += f"?{parts.query}"
+    place = parts.netloc.rpartition("@")[2]
+    return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], place, target
+
+
+def _told(error: BaseException) -> str:
+    """What lies behind a broken stream, for people."""
+    cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) else None
+    return str(cause or error)
