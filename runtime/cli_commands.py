@@ -1,5 +1,6 @@
-"""All commands: importing them adds them to their groups."""
+"""All commands: importing a family of them adds them to their group."""
 
+from trouper.runtime import cli_explaining, cli_reading
 from trouper.runtime.cli_group import trouper
 
-__all__ = ["trouper"]
+__all__ = ["cli_explaining", "cli_reading", "trouper"]

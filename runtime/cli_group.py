@@ -4,22 +4,29 @@ Bad input (no journal, a newer format, a number that is not there) is one line o
 code 2. Exit code 1 is a finding: the journal is corrupt, two journals differ, tasks are stuck.
 """
 
-import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from trouper.runtime.errors import JournalWarning
 from trouper.runtime.journal import Journal
+from trouper.runtime.notation import write
 from trouper.wire.errors import TrouperError
 from trouper.wire.version import VERSION
+from trouper.wire.vocabulary import Word
 
 FOUND = 1
 """Exit code of a command that has found what it looks for."""
+
+LONGEST = 240
+"""So many characters of a stimulus or instruction are printed; JSON has all of them."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -90,5 +97,46 @@ def open_journal(path: Path) -> Journal:
 
 
 def print_json(value: object) -> None:
-    """A value of ours as one line of JSON."""
-    click.echo(json.dumps(msgspec.to_builtins(value)))
+    """A value as one line of JSON; numbers that JSON does not know are null."""
+    click.echo(msgspec.json.encode(value).decode())
+
+
+def print_table(rows: dict[str, object]) -> None:
+    """Names, and what belongs to each; several lines of it for maps and lists."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(_plain(value)))
+    Console().print(table, highlight=False)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        pairs = cast("dict[str, object]", value)
+        return "\n".join(f"{name} {_inline(item)}" for name, item in pairs.items()) or "-"
+    if isinstance(value, list | tuple):
+        return "\n".join(map(_inline, cast("Sequence[object]", value))) or "-"
+    return _inline(value)
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, dict):
+        pairs = cast("dict[str, object]", value)
+        return " ".join(f"{name}={_inline(item)}" for name, item in pairs.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_inline, cast("Sequence[object]", value))) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None or value == "" else str(value)
+
+
+def line_of(word: Word) -> str:
+    """A stimulus or an instruction as a line, cut if it is very long."""
+    text = write(word)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def record_line(n: int, at_us: int, stimulus: Word) -> str:
+    """A record: its number, its time, what the machine was told."""
+    return f"#{n}  {at_us / 1e6:.6f} s  {line_of(stimulus)}"

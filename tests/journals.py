@@ -15,6 +15,7 @@ from trouper.runtime.journal_format import Header
 from trouper.runtime.journal_recorder import JournalOptions, Recorder
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
+from trouper.runtime.notation import STIMULI, read
 from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, FreeKeys, Stimulus
 
 THREADS = Config(slots={"thread": 2})
@@ -53,6 +54,22 @@ def options(path: Path, **changes: Any) -> JournalOptions:
         "hash_keys": False,
     }
     return JournalOptions(**(defaults | changes))
+
+
+def told(text: str) -> list[Stimulus]:
+    """The stimuli that stand in the lines of a text, written as in the scenarios."""
+    return [read(line.strip(), STIMULI) for line in text.strip().splitlines()]
+
+
+LOST_PEER = told("""
+    compute-task y who-has=x@tcp://b:1 nbytes=x:100
+    compute-task z local=y
+    compute-task a
+    gather-network-failure tcp://b:1 #1
+    execute-success a #2 nbytes=28
+    find-missing #3
+""")
+"""z waits for y, and y for x, which nobody holds any more."""
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from journals import header, plain_life, record
 
-import trouper.runtime.cli as cli
+from trouper.runtime import cli
 from trouper.runtime.cli_commands import trouper
 from trouper.runtime.cli_group import journal
 from trouper.runtime.journal_format import pack
