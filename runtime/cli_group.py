@@ -5,7 +5,7 @@ code 2. Exit code 1 is a finding: the journal is corrupt, two journals differ, t
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -101,7 +101,7 @@ def print_json(value: object) -> None:
     click.echo(msgspec.json.encode(value).decode())
 
 
-def print_table(rows: dict[str, object]) -> None:
+def print_table(rows: Mapping[str, object]) -> None:
     """Names, and what belongs to each; several lines of it for maps and lists."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)

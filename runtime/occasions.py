@@ -33,14 +33,11 @@ def mentions(word: Word, key: Key) -> bool:
         value: Any = getattr(word, name, None)
         if name == "inputs":
             value = [entry[0] for entry in value or ()]
-        if value == key if isinstance(value, str) else key in _keys(value):
+        if value == key:
+            return True
+        if value is not None and not isinstance(value, str | int) and key in value:
             return True
     return False
-
-
-def _keys(value: Any) -> tuple[Any, ...] | dict[Any, Any] | list[Any]:
-    """What may hold keys; sizes and the like do not."""
-    return value if isinstance(value, tuple | dict | list) else ()
 
 
 def occasion(stimulus: Stimulus, key: Key) -> str:

@@ -94,13 +94,15 @@ def record(
     """Lead a machine through its life, with a journal; the machine at the end."""
     machine = Machine(config)
     recorder = Recorder(machine, "w", options(path, **changes))
-    for number, stimulus in enumerate(stimuli, 1):
-        with suppress(StimulusError):
-            recorder.handle(stimulus)
-        if number % batch == 0:
-            recorder.commit()
-            on_commit(machine)
-    recorder.close()
+    try:
+        for number, stimulus in enumerate(stimuli, 1):
+            with suppress(StimulusError):
+                recorder.handle(stimulus)
+            if number % batch == 0:
+                recorder.commit()
+                on_commit(machine)
+    finally:
+        recorder.close()
     assert recorder.status().error is None
     return machine
 

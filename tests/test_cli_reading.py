@@ -10,6 +10,7 @@ from journals import LOST_PEER, record
 
 from trouper.runtime import open_worker
 from trouper.runtime.cli_commands import trouper
+from trouper.runtime.ledger import Ledger
 
 
 @pytest.fixture
@@ -63,7 +64,10 @@ def test_a_corrupt_record_is_named(path: Path) -> None:
 def test_what_another_machine_would_decide_is_named(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trouper.runtime.policies.is_throttled", lambda ledger: True)
+    def always(_: Ledger) -> bool:
+        return True
+
+    monkeypatch.setattr("trouper.runtime.policies.is_throttled", always)
     result = run("verify", path)
     assert result.exit_code == 1
     assert result.output.startswith("after 0 good records: record 1 diverges: ")
