@@ -47,7 +47,8 @@ def difference_of(one: Journal, other: Journal) -> Difference | None:
     for n, (a, b) in enumerate(pairs, since + 1):
         if a is None or b is None:
             return Difference(n, "end", "", _told(a), _told(b))
-        if a.stimulus != b.stimulus:
+        # As text too: a nan does not equal itself.
+        if a.stimulus != b.stimulus and repr(a.stimulus) != repr(b.stimulus):
             return Difference(n, "stimulus", "", _told(a), _told(b))
         if (a.kinds, a.digest, a.error) != (b.kinds, b.digest, b.error):
             return Difference(n, "answer", write(a.stimulus), _answer(a), _answer(b))

@@ -186,7 +186,7 @@ class History:
             for turn in self.turns
             if turn.n > asked[0] and isinstance(turn.stimulus, RefreshWhoHas)
         ]
-        again = f", asked {len(asked)} times until #{asked[-1]}" if len(asked) > 1 else ""
+        again = f", asked {len(asked)} times, last in #{asked[-1]}" if len(asked) > 1 else ""
         if answers:
             return f"the answer #{answers[-1]} to {question}{again} names nobody who does"
         return f"nobody has answered {question}{again}"

@@ -23,6 +23,12 @@ def test_two_runs_that_went_alike(tmp_path: Path) -> None:
     assert difference_now(one) is None
 
 
+def test_what_is_not_a_number_is_no_difference(tmp_path: Path) -> None:
+    life = told("compute-task a\nexecute-success a #1 nbytes=1 duration-s=nan")
+    one = journal_of(tmp_path / "one", life)
+    assert difference_of(one, journal_of(tmp_path / "other", life)) is None
+
+
 def test_something_else_was_said(tmp_path: Path) -> None:
     one = journal_of(tmp_path / "one", LOST_PEER)
     other = journal_of(tmp_path / "other", [*LOST_PEER[:2], *told("pause"), *LOST_PEER[3:]])

@@ -70,7 +70,7 @@ def test_as_it_was_at_an_earlier_record(tmp_path: Path) -> None:
         ),
         (
             "find-missing #4",
-            "nobody has answered request-refresh-who-has #6, asked 2 times until #7",
+            "nobody has answered request-refresh-who-has #6, asked 2 times, last in #7",
         ),
     ],
 )
