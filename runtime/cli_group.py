@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trouper.runtime.errors import JournalWarning
+from trouper.runtime.errors import JournalError, JournalWarning
 from trouper.runtime.journal import Journal
+from trouper.runtime.journal_format import Record
 from trouper.runtime.notation import write
 from trouper.wire.errors import TrouperError
+from trouper.wire.instructions import Instruction
 from trouper.wire.version import VERSION
 from trouper.wire.vocabulary import Word
 
@@ -96,6 +98,14 @@ def open_journal(path: Path) -> Journal:
     return opened
 
 
+def check_record(opened: Journal, n: int) -> None:
+    """Raise JournalError if a journal has no record of this number."""
+    if not opened.first <= n <= opened.last:
+        raise JournalError(
+            f"there is no record {n}: the journal has {opened.first} to {opened.last}"
+        )
+
+
 def print_json(value: object) -> None:
     """A value as one line of JSON; numbers that JSON does not know are null."""
     click.echo(msgspec.json.encode(value).decode())
@@ -140,3 +150,15 @@ def line_of(word: Word) -> str:
 def record_line(n: int, at_us: int, stimulus: Word) -> str:
     """A record: its number, its time, what the machine was told."""
     return f"#{n}  {at_us / 1e6:.6f} s  {line_of(stimulus)}"
+
+
+def print_record(record: Record, instructions: Sequence[Instruction], *, as_json: bool) -> None:
+    """A record with what it led to."""
+    if as_json:
+        print_json({**msgspec.to_builtins(record), "instructions": instructions})
+        return
+    click.echo(record_line(record.n, record.at_us, record.stimulus))
+    for instruction in instructions:
+        click.echo(f"    < {line_of(instruction)}")
+    if record.error:
+        click.echo(f"    ! {record.error}")

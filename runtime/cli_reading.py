@@ -12,14 +12,14 @@ import msgspec
 from trouper.runtime.cli_group import (
     FOUND,
     Refused,
+    check_record,
     journal,
     json_option,
-    line_of,
     open_journal,
     path_argument,
     print_json,
+    print_record,
     print_table,
-    record_line,
 )
 from trouper.runtime.errors import CorruptJournal
 from trouper.runtime.journal_format import Record, op_of
@@ -127,10 +127,9 @@ def show(
     opened = open_journal(path)
     if kind is not None and kind not in STIMULI and kind not in INSTRUCTIONS:
         raise Refused(f"--kind {kind}: there is no such kind of stimulus or instruction")
-    for name, number in (("--from", first), ("--to", last)):
-        if number is not None and not opened.first <= number <= opened.last:
-            span = f"{opened.first} to {opened.last}"
-            raise Refused(f"{name} {number}: the journal has the records {span}")
+    for n in (first, last):
+        if n is not None:
+            check_record(opened, n)
     steps = opened.steps(None if first is None else first - 1, last)
     chosen = (
         (step.record, step.instructions)
@@ -138,14 +137,7 @@ def show(
         if _is_chosen(step.record, step.instructions, key, kind)
     )
     for record, instructions in islice(chosen, limit):
-        if as_json:
-            print_json({**msgspec.to_builtins(record), "instructions": instructions})
-        else:
-            click.echo(record_line(record.n, record.at_us, record.stimulus))
-            for instruction in instructions:
-                click.echo(f"    < {line_of(instruction)}")
-            if record.error:
-                click.echo(f"    ! {record.error}")
+        print_record(record, instructions, as_json=as_json)
 
 
 def _is_chosen(

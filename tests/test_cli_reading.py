@@ -135,8 +135,8 @@ def test_one_task_at_a_record(path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        ("show", ["--from", "0"], "--from 0: the journal has the records 1 to 6"),
-        ("show", ["--to", "7"], "--to 7: the journal has the records 1 to 6"),
+        ("show", ["--from", "0"], "there is no record 0: the journal has 1 to 6"),
+        ("show", ["--to", "7"], "there is no record 7: the journal has 1 to 6"),
         ("show", ["--kind", "compute"], "--kind compute: there is no such kind"),
         ("at", ["7"], "there is no record 7: the last one is 6"),
         ("at", ["6", "--task", "q"], "after record 6 the worker knows nothing of a task 'q'"),

@@ -1,8 +1,11 @@
 """Why tasks are where they are, and which of them are stuck."""
 
-import pytest
-from journals import LOST_PEER, told
+from contextlib import suppress
 
+import pytest
+from journals import LOST_PEER, random_life, told
+
+from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Config, Limits
 from trouper.runtime.machine import Machine
 from trouper.runtime.reasons import Scene, named
@@ -125,6 +128,31 @@ def lose_slot(machine: Machine) -> None:
 
 def lose_gpu(machine: Machine) -> None:
     machine.ledger.millionths_free["gpu"] -= 2_000_000
+
+
+BLAMELESS = {
+    "the worker is paused",
+    "no holder is known",
+    "it was cancelled",
+    "it failed, and is remembered so",
+}
+"""What may hinder a task though the machine is right; anything else would be a fault of it."""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_right_machine_is_never_blamed(seed: int) -> None:
+    config, life = random_life(seed, steps=1500)
+    machine = Machine(config)
+    causes: set[str] = set()
+    for stimulus in life:
+        with suppress(StimulusError):
+            machine.handle(stimulus)
+        scene = Scene(machine)
+        causes |= {cause.reason.text for cause in scene.causes()}
+        for key in machine.ledger.tasks:
+            assert scene.chain(key)[-1].text
+    assert causes <= BLAMELESS
+    assert "no holder is known" in causes
 
 
 def test_a_slot_that_nobody_has_and_nobody_gives_back() -> None:
