@@ -1,5 +1,6 @@
 """What a stimulus was to a task, as the clause of a sentence: "when tcp://b:1 was lost". Pure."""
 
+from functools import cache
 from typing import Any, TypeAlias, assert_never, cast
 
 from trouper.runtime.reasons import named
@@ -27,15 +28,20 @@ FIELDS = ("key", "keys", "local", "who_has", "data", "nbytes", "inputs", "via")
 """Where keys stand in stimuli and instructions."""
 
 
+@cache
+def _fields(word: type[Word]) -> tuple[str, ...]:
+    return tuple([name for name in FIELDS if name in word.__struct_fields__])
+
+
 def mentions(word: Word, key: Key) -> bool:
     """Whether a stimulus or instruction names a key."""
-    for name in FIELDS:
-        value: Any = getattr(word, name, None)
+    for name in _fields(type(word)):
+        value: Any = getattr(word, name)
         if name == "inputs":
-            value = [entry[0] for entry in value or ()]
+            value = [entry[0] for entry in value]
         if value == key:
             return True
-        if value is not None and not isinstance(value, str | int) and key in value:
+        if value and not isinstance(value, str | int) and key in value:
             return True
     return False
 
