@@ -11,6 +11,7 @@ cannot be stopped, so it outlives a crash of the actor and keeps its slot.
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 
 import trio
@@ -93,7 +94,9 @@ class ThreadPool:
         while (job := inbox.get()) is not None:
             job.run()
             seceded = job.seceded
-            self._post(job)
+            self._outbox.append(job)  # `_post`, in plain
+            if not self._awake:
+                self._wake()
             del job  # an idle thread keeps nothing alive
             if seceded:
                 break
@@ -104,11 +107,12 @@ class ThreadPool:
         # added while the flag is up is always seen.
         self._outbox.append(item)
         if not self._awake:
-            self._awake = True
-            try:
-                self._token.run_sync_soon(self._drain)
-            except trio.RunFinishedError:
-                return  # the loop was left without waiting for this job: nobody wants it
+            self._wake()
+
+    def _wake(self) -> None:
+        self._awake = True
+        with suppress(trio.RunFinishedError):  # left without waiting for jobs: nobody wants them
+            self._token.run_sync_soon(self._drain)
 
     def _drain(self) -> None:
         self._awake = False

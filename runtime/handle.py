@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Generator
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 import msgspec
 import trio
@@ -114,7 +114,7 @@ class Owner(Protocol):
         ...
 
 
-class TaskHandle(Generic[T]):
+class TaskHandle(msgspec.Struct, Generic[T], eq=False, weakref=True):
     """A task of a worker: await it for its result.
 
     Awaiting gives the result, or raises the task's own exception with its own traceback, as
@@ -129,12 +129,9 @@ class TaskHandle(Generic[T]):
     nothing: what was submitted is run.
     """
 
-    __slots__ = ("__weakref__", "_owner", "_record", "_released")
-
-    def __init__(self, owner: Owner, record: Record) -> None:
-        self._owner = owner
-        self._record = record
-        self._released = False
+    _owner: Owner
+    _record: Record
+    _released: bool = False
 
     @property
     def record(self) -> Record:
@@ -220,6 +217,18 @@ class TaskHandle(Generic[T]):
 
     def __hash__(self) -> int:
         return hash(id(self._record))
+
+    def __copy__(self) -> "TaskHandle[T]":
+        return self  # a copy that nobody has counted would drop the result of the others
+
+    def __deepcopy__(self, memo: object) -> "TaskHandle[T]":
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"the handle of task {self.key!r} cannot leave its process; await it, and send the "
+            "result"
+        )
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.key!r} {self.phase}>"

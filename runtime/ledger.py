@@ -309,6 +309,10 @@ class Ledger:
     def take_offer(self) -> PeerEntry | None:
         """The peer to gather from first, or None. Who does not gather from it makes it restless."""
         offers, peers = self.offers, self.peers
+        if not offers and len(self.restless) == 1:  # the common case: there is nothing to compare
+            entry, _ = self.restless.popitem()
+            entry.offered = None
+            return entry if entry.can_be_asked else None
         for entry in self.restless:
             entry.offered = rank = entry.rank()
             if rank is not None:

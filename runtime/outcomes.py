@@ -52,7 +52,7 @@ def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instru
     key, attempt = ev.key, ev.attempt
     task = ledger.tasks.get(key)  # `current`, in plain: every task that ends well comes here
     if task is None or type(task.activity) is not Executing or task.activity.attempt != attempt:
-        task = current(ledger, key, attempt)
+        current(ledger, key, attempt)
         drop_stale(ledger, key, attempt, out)
         return
     if ledger.observes and task.prefix:

@@ -59,9 +59,14 @@ class PeerEntry:
             heappop(heap)
         return heap[0][2]
 
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether something is wanted of it, and it is neither being asked nor busy."""
+        return bool(self.wanted_count) and not self.attempt and not self.busy_attempt
+
     def rank(self) -> Rank | None:
         """Its place among the peers to gather from; None if it cannot be asked."""
-        if not self.wanted_count or self.attempt or self.busy_attempt:
+        if not self.can_be_asked:
             return None
         return (self.best().priority, self.remote, -self.wanted_count, self.address)
 

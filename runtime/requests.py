@@ -61,7 +61,18 @@ def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]
     check_compute_task(ledger, ev)
     task = ledger.tasks.get(ev.key)
     if task is None:
-        compute_new_task(ledger, ev, out)
+        ledger.last_age = age = ledger.last_age + 1
+        ledger.tasks[ev.key] = task = Task(
+            ev.key, age, COMPUTE, ev.run_id, ev.spec_id, ev.priority, ev.executor, ev.prefix
+        )
+        if ev.local or ev.who_has or ev.resources:
+            queue_new_task(ledger, task, ev, out)
+        else:  # the same in short: most tasks are new, and this one concerns no other
+            task.place = READY
+            ready = ledger.plain_queues[ev.executor]
+            ready.push(task)
+            if ready.slots.free > -ready.slots.run_ahead:
+                ledger.stirred = True
         return
     if answer(Request.COMPUTE, task) is Do.FINISHED:
         task.hold = True
@@ -92,27 +103,22 @@ def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]
     settle_all(ledger, out)
 
 
-def compute_new_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]) -> None:
-    """The same for a key that is not known, as most are: there is nothing to be undone."""
-    ledger.last_age = age = ledger.last_age + 1
-    ledger.tasks[ev.key] = task = Task(
-        ev.key, age, COMPUTE, ev.run_id, ev.spec_id, ev.priority, ev.executor, ev.prefix
-    )
-    if ev.resources:
-        task.resources = as_taken(ev.resources)
-    if ev.local or ev.who_has:
-        link_inputs(ledger, task, ev, out)
-        if task.result is NOTHING:
-            queue(ledger, task)
-        if ledger.unsettled:
-            settle_all(ledger, out)
-    else:
-        task.place = READY
-        ledger.enqueue(task)
+def queue_new_task(
+    ledger: Ledger, task: Task, ev: stimuli.ComputeTask, out: list[Instruction]
+) -> None:
+    """Link and queue a task that was not known, for which there is nothing to be undone."""
+    task.resources = as_taken(ev.resources)
+    link_inputs(ledger, task, ev, out)
+    if task.result is NOTHING:
+        queue(ledger, task)
+    if ledger.unsettled:
+        settle_all(ledger, out)
 
 
 def as_taken(resources: dict[str, float]) -> tuple[tuple[str, float], ...]:
     """What a task takes of resources, by name."""
+    if not resources:
+        return ()
     return tuple([(name, float(resources[name])) for name in sorted(resources)])
 
 
@@ -126,7 +132,17 @@ def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
     for number in ev.priority:
         if number != number:  # not a number: it would upset every order
             raise StimulusError(f"task {ev.key!r} has the priority {ev.priority!r}")
-    for name, amount in ev.resources.items() if ev.resources else ():
+    if ev.key in ev.who_has or ev.key in ev.local:
+        raise StimulusError(f"task {ev.key!r} cannot have itself as an input")
+    if ev.resources:
+        check_resources(ledger, ev)
+    if ev.local:
+        check_local_inputs(ledger, ev)
+
+
+def check_resources(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
+    """Refuse what could never be given."""
+    for name, amount in ev.resources.items():
         if not (isfinite(amount) and amount > 0):
             raise StimulusError(
                 f"task {ev.key!r} asks for {amount!r} of the resource {name!r}; "
@@ -137,10 +153,6 @@ def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
                 f"task {ev.key!r} asks for {amount!r} of the resource {name!r}; "
                 f"this worker has {capacity!r} of it in all"
             )
-    if ev.key in ev.who_has or ev.key in ev.local:
-        raise StimulusError(f"task {ev.key!r} cannot have itself as an input")
-    if ev.local:
-        check_local_inputs(ledger, ev)
 
 
 def check_local_inputs(ledger: Ledger, ev: stimuli.ComputeTask) -> None:

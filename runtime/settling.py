@@ -50,11 +50,11 @@ def settle(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
     """Put a task where its goal, activity and result say that it belongs."""
     result = task.result
     if result is not NOTHING:
-        if task.hold or is_retained(task):
+        if (task.hold and result is IN_MEMORY) or is_retained(task):
             if task.activity is not None:
                 let_go(ledger, task, out)
             return
-        if result is IN_MEMORY:  # without claims or needs, or it would have been retained
+        if result is IN_MEMORY:
             drop_value(ledger, task, out)
             return
         clear_result(ledger, task, out)
@@ -136,12 +136,13 @@ def drop_value(ledger: Ledger, task: Task, out: list[Instruction]) -> None:
 
 
 def is_retained(task: Task) -> bool:
-    """Whether a result stays: held by the scheduler, needed by a task here, or in use."""
-    if task.hold:
-        return True
+    """Whether a result stays: held by the scheduler, needed by a task here, or in use.
+
+    A failure stays until a task here waits for the value, which is then fetched all the same.
+    """
     if task.result is FAILED:
-        return False
-    return bool(task.local_needs or task.remote_needs or task.pins)
+        return task.hold and not task.remote_needs
+    return bool(task.hold or task.local_needs or task.remote_needs or task.pins)
 
 
 def clear_result(ledger: Ledger, task: Task, out: list[Instruction]) -> None:

@@ -305,11 +305,10 @@ class Supervisor:
         if self.closed:  # left without waiting for them, or failed
             self._listener.on_batch_end()
             return
-        stimuli: list[Stimulus] = []
         store = self.store
-        for item in batch:
-            stimuli.append(terminal_stimulus(item, store) if isinstance(item, Job) else item)
-        self._stimuli_out.send_nowait(stimuli)
+        self._stimuli_out.send_nowait(
+            [terminal_stimulus(item, store) if isinstance(item, Job) else item for item in batch]
+        )
 
     # The actor's task
 

@@ -182,7 +182,9 @@ def conclude(
     activity = task.activity
     assert activity is not None
     task.activity = None
-    goal = NONE if task.result is not NOTHING else task.goal
+    goal = NONE
+    if task.result is NOTHING:
+        goal = COMPUTE if task.claim is COMPUTE else task.goal
     verdict = _VERDICTS[outcome][goal]
     executing = activity if isinstance(activity, Executing) else None
     if executing is not None:

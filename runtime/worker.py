@@ -1,21 +1,22 @@
 """The embedded worker: a graph of tasks, run in this process.
 
 `Worker` stands where a scheduler stands on a cluster: it turns what users submit into stimuli, and
-the machine's reports into results that handles wait for. It decides nothing about when or where a
-task runs. `opening` puts the parts together; all but finalisers is for the event loop's thread.
+the machine's reports into results that handles wait for (`results`). It decides nothing about when
+or where a task runs. `open_worker` (in `opening`) puts the parts together and owns their lives.
+
+Everything but the finalisers of handles happens in the thread of the event loop.
 """
 
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import Context, copy_context
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 import trio
 
-from trouper.actors.execute import COROUTINE, THREAD, is_interrupt
+from trouper.actors.execute import COROUTINE, THREAD
 from trouper.actors.job import current_job
 from trouper.actors.spec import ATOMS, Extractor, Spec, kind_of
-from trouper.actors.store import Store
 from trouper.runtime.completion import AsCompleted
 from trouper.runtime.errors import ForeignHandle, WorkerClosed, WorkerFailed
 from trouper.runtime.failure import Failure
@@ -23,10 +24,8 @@ from trouper.runtime.handle import PENDING, Record, TaskHandle
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.runtime.registry import Registry
+from trouper.runtime.results import Results
 from trouper.runtime.status import WorkerStatus, status_of
-from trouper.runtime.supervisor import Supervisor
-from trouper.runtime.unobserved import Unobserved
-from trouper.wire.instructions import Report, TaskErred, TaskFinished
 from trouper.wire.keys import UserKey, encode_key
 from trouper.wire.stimuli import CancelTask, ComputeTask, FreeKeys, Secede
 from trouper.wire.vocabulary import Key, Peer
@@ -39,37 +38,19 @@ NO_RESOURCES: dict[str, float] = {}
 """What most tasks have, or do not have; nobody writes to these."""
 
 
-class Worker:
+class Worker(Results):
     """Runs tasks, and plain functions in threads; made by `open_worker`.
 
     All methods are for the event loop's own thread; `WorkerExecutor` is for others.
     """
 
     def __init__(self, name: str, config: Config) -> None:
-        self.name = name
-        self.supervisor: Supervisor
-        """Set by `open_worker` before anybody else sees the worker."""
-        self.store = Store()
-        self.values = self.store.values
-        """For `TaskHandle`."""
-        self.pending = 0
-        """Submitted tasks that have not ended."""
-        self.unobserved = Unobserved()
-        self.failure: BaseException | None = None
-        """Why the worker has failed, if it has."""
-        self.interrupted: Callable[[BaseException], None] | None = None
-        """Called with a KeyboardInterrupt that hit a task which nobody awaits."""
+        super().__init__(name, Registry(self._free))
         self.config = config
-        self._idle: trio.Event | None = None
         self._closed = False
-        self._gave_up = False
         self._thread = threading.get_ident()
-        self._registry = Registry(self._free)
-        self._records = self._registry.records
         self._last_run_id = 0
         self._extractor = Extractor[TaskHandle[Any]](TaskHandle, self._key_of_input)
-        self._failures: dict[Key, Failure] = {}
-        """Of the present batch, for those that follow from them."""
         self.immediate = 0
         """For `TaskHandle`."""
         self.drop = self._registry.drop
@@ -147,14 +128,40 @@ class Worker:
         resources: Mapping[str, float] | None,
     ) -> TaskHandle[Any]:
         """Like `submit`, with the context variables that the task shall see."""
+        prefix, executor, rank = self._prepare(fn, priority, resources)
+        return self._submit(context, fn, prefix, executor, args, kwargs, key, rank, resources)
+
+    def _prepare(
+        self, fn: Callable[..., Any], priority: float, resources: Mapping[str, float] | None
+    ) -> tuple[str, str, float]:
+        """What is the same for all tasks of a `map`: prefix, executor, and rank; checked."""
         if self._closed or threading.get_ident() != self._thread:
             self._check_open()
-        registry = self._registry
-        if registry.freed:
-            registry.flush()
+        if self._registry.freed:
+            self._registry.flush()
         if not callable(fn):
             raise TypeError(f"a task is a function, and {fn!r} cannot be called")
+        if resources:
+            self.config.check_resources(resources)
+        if priority != priority:
+            raise ValueError("the priority is not a number")
         prefix, is_coroutine = kind_of(fn)
+        return prefix, COROUTINE if is_coroutine else THREAD, -priority
+
+    @trio.lowlevel.enable_ki_protection
+    def _submit(
+        self,
+        context: Context,
+        fn: Callable[..., Any],
+        prefix: str,
+        executor: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        key: UserKey,
+        rank: float,
+        resources: Mapping[str, float] | None,
+    ) -> TaskHandle[Any]:
+        registry = self._registry
         run_id = self._last_run_id + 1
         if key is None:
             text = f"{prefix}-{run_id}"
@@ -166,11 +173,6 @@ class Worker:
             if known is not None and not known.cancelled:
                 known.handles += 1
                 return TaskHandle(self, known)
-        if resources:
-            self.config.check_resources(resources)
-        if priority != priority:
-            raise ValueError("the priority is not a number")
-        rank = (-priority, run_id)
         found: list[TaskHandle[Any]] = []
         if kwargs or not ATOMS.issuperset(map(type, args)):
             args, kwargs = self._extractor.extract_all(args, kwargs, found)
@@ -192,11 +194,11 @@ class Worker:
                 text,
                 run_id,
                 run_id,
-                rank,
+                (rank, run_id),
                 local,
                 NO_HOLDERS,
                 NO_SIZES,
-                COROUTINE if is_coroutine else THREAD,
+                executor,
                 dict(resources) if resources else NO_RESOURCES,
                 prefix,
             )
@@ -214,8 +216,9 @@ class Worker:
         """Submit a task for each element, or for each tuple of elements of several iterables."""
         if not iterables:
             raise TypeError("map() needs at least one iterable")
+        prefix, executor, rank = self._prepare(fn, priority, resources)
         return [
-            self.submit_in(copy_context(), fn, args, {}, None, priority, resources)
+            self._submit(copy_context(), fn, prefix, executor, args, {}, None, rank, resources)
             for args in zip(*iterables, strict=False)
         ]
 
@@ -298,13 +301,6 @@ class Worker:
             await trio.lowlevel.checkpoint()
         return self.value_of(record)
 
-    def value_of(self, record: Record) -> Any:
-        """The value of a task that has ended; or raise why there is none."""
-        if record.failure is not None:
-            self.unobserved.discard(record.failure.origin)
-            record.failure.throw()
-        return self.values[record.key, record.attempt]
-
     @trio.lowlevel.enable_ki_protection
     def give_slot_back(self) -> None:
         """A task of this worker is about to wait for another one: its slot is for others."""
@@ -357,90 +353,3 @@ class Worker:
     def _free(self, keys: tuple[Key, ...]) -> None:
         if not self.supervisor.closed:
             self.supervisor.send(FreeKeys(keys))
-
-    # What the supervisor tells
-
-    heeded: frozenset[type[Report]] = frozenset({TaskFinished, TaskErred})
-    """The other reports are of data and slots, which nobody here has asked about."""
-
-    def on_report(self, report: Report) -> None:
-        """A task has ended."""
-        if type(report) is TaskFinished:
-            record = self._records.get(report.key)
-            if record is None:
-                self._registry.freed.append(report.key)
-            elif record.run_id == report.run_id and record.outcome is PENDING:
-                self.pending -= 1
-                record.finish(report.attempt)
-                if not record.handles:
-                    self._registry.forget(record)
-        elif type(report) is TaskErred:
-            self._on_erred(report)
-
-    def _on_erred(self, report: TaskErred) -> None:
-        key = report.key
-        record = self._registry.get(key)
-        if record is not None and record.run_id == report.run_id and record.failure is not None:
-            self._failures[key] = record.failure  # cancelled, and told so at the time
-            return
-        via: Failure | None = None
-        if report.via is not None:
-            via = self._failures.get(report.via) or (record.cause(report.via) if record else None)
-        exception = None
-        if report.attempt:
-            exception = cast("BaseException", self.store.take(key, report.attempt))
-        failure = self._failures[key] = Failure(key, exception, via)
-        if exception is not None:
-            self.unobserved.add(failure)
-        if record is None:
-            self._registry.freed.append(key)
-        elif record.run_id == report.run_id:
-            if exception is not None and record.event is None and is_interrupt(exception):
-                assert self.interrupted is not None
-                self.interrupted(exception)
-                failure.observed = True
-            self._end(record, failure)
-
-    def on_batch_end(self) -> None:
-        """All that had come is handled."""
-        self._failures.clear()
-        self._registry.flush()
-        if self._idle is not None and self.is_idle():
-            self._idle.set()
-
-    def on_failure(self, reason: BaseException) -> None:
-        """The supervisor has given up: tell everybody who waits."""
-        self.failure = reason
-        self._closed = True
-        for record in list(self._records.values()):
-            if record.outcome is PENDING:
-                error = WorkerFailed(f"worker {self.name!r} has failed before {record.key!r} ended")
-                error.__cause__ = reason
-                self._end(record, Failure(record.key, error, None))
-        if self._idle is not None:
-            self._idle.set()
-
-    def _end(self, record: Record, failure: Failure) -> None:
-        record.fail(failure)
-        self.pending -= 1
-        self._registry.fail(record)
-
-    # For the end of it
-
-    def is_idle(self) -> bool:
-        """Whether every task has ended, and every attempt too."""
-        if self.failure is not None:
-            return not self.supervisor.threads.owed
-        return not self.pending and self.supervisor.is_idle()
-
-    async def wait_idle(self) -> None:
-        """Wait until every task and every attempt has ended."""
-        while not self.is_idle() and not self._gave_up:
-            self._idle = trio.Event()
-            await self._idle.wait()
-
-    def give_up_waiting(self) -> None:
-        """End `wait_idle`, whatever still runs."""
-        self._gave_up = True
-        if self._idle is not None:
-            self._idle.set()

@@ -19,6 +19,7 @@ from trouper.wire.stimuli import (
     ComputeTask,
     ExecuteCancelled,
     ExecuteSuccess,
+    FindMissing,
     FreeKeys,
     GatherBusy,
     GatherFailure,
@@ -140,6 +141,19 @@ def test_compute_claims_outlive_news() -> None:
     assert both.said("x") == ([("TaskFinished", (1, *ONE))], ADD_KEYS)
 
 
+def test_what_came_is_kept() -> None:
+    """One gather brings x; y was in it too, but is to be computed, and takes x."""
+    both = Both()
+    both.tell(
+        AcquireReplicas({"x": (P,), "y": (P,)}, {"x": 1, "y": 1}),
+        ComputeTask("y", 1, 1, who_has={"x": (P,)}, nbytes={"x": 1}),
+        GatherSuccess(P, 1, {"x": ONE}),
+    )
+    assert both.said("x") == (ADD_KEYS, [])
+    assert both.phases("x") == ("memory", "flight")
+    assert started(both.said("y")) == (True, False)
+
+
 def test_copies_outlive_needs() -> None:
     """A copy was asked for; a task that needed it too is freed."""
     both = Both()
@@ -258,6 +272,19 @@ def test_holders_remembered() -> None:
     assert both.phases("x") == ("flight", "missing")
 
 
+def test_fetch_without_holders() -> None:
+    """The scheduler still takes this worker for a holder of x; nobody else is."""
+    both = Both(validate=False)
+    both.tell(
+        Pause(),
+        AcquireReplicas({"x": (P,)}, {"x": 1}),
+        ComputeTask("y", 1, 1, who_has={"x": (HERE,)}, nbytes={"x": 1}),
+    )
+    assert both.phases("x") == ("missing", "fetch")
+    both.tell(FindMissing(1))
+    assert both.said("x") == ([("RequestRefreshWhoHas", ())], [])
+
+
 def test_left_out_not_lost() -> None:
     """A peer need not send what was cancelled; so what it leaves out it may still hold."""
     both = Both()
@@ -328,6 +355,23 @@ def test_stale_priorities() -> None:
     )
     assert started(both.said("z")) == (True, False)
     assert started(both.said("x"), run_id=2) == (False, True)
+
+
+def test_priorities_go_with_values() -> None:
+    """X was computed here, late; y, which comes early, takes it when it has gone."""
+    both = Both(Config(address=HERE, limits=Limits(message_nbytes=1)))
+    both.tell(
+        ComputeTask("x", 1, 1, priority=(5,)),
+        ExecuteSuccess("x", 1, *ONE),
+        AcquireReplicas({"y": (P,)}, {"y": 1}),
+        ComputeTask("y", 2, 1, priority=(0,), who_has={"x": (Q,)}, nbytes={"x": 1}),
+        FreeKeys(("x",)),
+        Pause(),
+        AcquireReplicas({"other": (Q,)}, {"other": 1}),
+        GatherNetworkFailure(P, 2),
+        Unpause(),
+    )
+    assert both.said(Q) == ([("Gather", (["x"], 1))], [("Gather", (["other"], 1))])
 
 
 # Runs and attempts

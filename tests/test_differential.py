@@ -22,6 +22,7 @@ from trouper.wire.stimuli import (
     CancelTask,
     ComputeTask,
     ExecuteSuccess,
+    GatherFailure,
     GatherSuccess,
     Pause,
     StealRequest,
@@ -125,6 +126,15 @@ def test_every_mending_is_in_the_ledger_of_differences() -> None:
     }
     assert len(used) > 15
     assert used <= named
+
+
+def test_unreadable_input_is_fetched_again_on_both_sides_for_who_begins_to_wait() -> None:
+    """Both were in one gather, and one of them was to be computed from the other."""
+    duel = Duel(Config(address=ADDRESS))
+    duel.send(AcquireReplicas({"x": PEERS[:1], "y": PEERS[:1]}, {"x": 1, "y": 1}))
+    duel.send(ComputeTask("y", 1, 1, who_has={"x": PEERS[:1]}, nbytes={"x": 1}))
+    duel.send(GatherFailure(PEERS[0], 1, "UnpicklingError"))
+    assert duel.phases == {"x": "flight", "y": "waiting"}
 
 
 def test_unpausing_starts_on_both_sides() -> None:

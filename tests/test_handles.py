@@ -1,6 +1,8 @@
 """Handles: what keeps a result alive, and what happens when nothing does."""
 
+import copy
 import gc
+import pickle
 import threading
 import weakref
 from typing import Any
@@ -273,3 +275,17 @@ async def test_other_tasks_have_their_turn_between_awaits_that_need_not_wait() -
             for _ in range(FAIRNESS):
                 await handle
         assert scope.cancelled_caught
+
+
+async def test_a_copy_of_a_handle_is_the_handle() -> None:
+    async with open_worker(threads=1) as worker:
+        handle = worker.submit(same, 1)
+        assert copy.copy(handle) is copy.deepcopy(handle) is handle
+        assert await handle == 1
+
+
+async def test_a_handle_cannot_be_pickled() -> None:
+    async with open_worker(threads=1) as worker:
+        handle = worker.submit(same, 1, key="x")
+        with pytest.raises(TypeError, match="handle of task 'x' cannot leave its process"):
+            pickle.dumps(handle)

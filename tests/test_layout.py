@@ -30,6 +30,7 @@ TESTED_ELSEWHERE = {
     "runtime/handle.py": "test_handles",
     "runtime/opening.py": "test_closing",
     "runtime/peers.py": "test_ledger and test_policies",
+    "runtime/results.py": "test_worker and test_failures",
     "runtime/settling.py": "test_transitions",
     "runtime/status.py": "status, in test_worker",
     "runtime/unobserved.py": "test_failures",

@@ -251,6 +251,33 @@ def test_unreadable_copy_does_not_fail_who_runs_with_another() -> None:
     assert world.send(ExecuteSuccess("y", 2, 5, "int"))[-1] == TaskFinished("y", 1, 2, 5, "int")
 
 
+def test_unreadable_copy_is_fetched_again_for_who_begins_to_wait_for_it() -> None:
+    """Y was in flight itself when x failed, and was to be computed from x by then."""
+    world = new()
+    world.play(
+        AcquireReplicas({"y": (P,)}),
+        ComputeTask("y", 1, 1, who_has={"x": (Q,)}),
+        AcquireReplicas({"x": (Q,)}),
+        GatherFailure(Q, 2, "UnpicklingError"),
+    )
+    assert world.machine.phase("x") == "error"
+    out = world.send(GatherNetworkFailure(P, 1))
+    assert out == [DropData("x", 2), Gather(Q, 3, ("x",), 0)]
+    assert [type(word) for word in world.send(GatherFailure(Q, 3, "UnpicklingError"))] == [
+        TaskErred,
+        DropSpec,
+        TaskErred,
+    ]
+
+
+def test_unreadable_copy_is_fetched_again_also_if_both_were_in_one_gather() -> None:
+    world = new()
+    world.play(AcquireReplicas({"x": (P,), "y": (P,)}), ComputeTask("y", 1, 1, who_has={"x": (P,)}))
+    out = world.send(GatherFailure(P, 1, "UnpicklingError"))
+    assert out[0] == TaskErred("x", 0, 1)
+    assert out[-1] == Gather(P, 2, ("x",), 0)
+
+
 def test_peer_that_does_not_hold_it_is_not_asked_again() -> None:
     world = new()
     world.send(AcquireReplicas({"x": (P, Q)}))

@@ -41,7 +41,9 @@ def programs() -> list[tuple[Block, Block]]:
 @pytest.mark.parametrize(
     ("program", "output"), [pytest.param(*pair, id=f"line-{pair[0].line}") for pair in programs()]
 )
-def test_programs_print_what_stands_below_them(program: Block, output: Block) -> None:
+def test_programs_print_what_stands_below_them(
+    program: Block, output: Block, tmp_path: Path
+) -> None:
     assert output.language == "text", f"line {output.line}: the output of the program above"
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program.content],
@@ -49,6 +51,7 @@ def test_programs_print_what_stands_below_them(program: Block, output: Block) ->
         text=True,
         timeout=120,
         check=False,
+        cwd=tmp_path,
     )
     assert result.stderr == ""
     assert result.stdout == output.content

@@ -56,11 +56,15 @@ class FairHeap(wsm.HeapSet):
 class MendedState(State):
     """`WorkerState` with choices that are made once, and with claims."""
 
-    __slots__ = ("choosing", "claims", "mended")
+    __slots__ = ("came", "choosing", "claims", "mended", "unranked")
+    came: frozenset[Key]
+    """What the gather that has just ended has brought, readable or not."""
     choosing: bool
     claims: set[Key]
     """Copies that were asked for and have neither come nor been freed."""
     mended: Counter[str]
+    unranked: dict[int, Any]
+    """By rank, tasks whose values have just gone."""
 
     def choose(self, stimulus_id: str) -> Any:
         """*late choice*: start what can start, when the stimulus has been dealt with."""
@@ -93,6 +97,7 @@ class MendedState(State):
         return self.ready.pop() if self.ready else None
 
     def _transition(self, ts: Any, finish: Any, *args: Any, stimulus_id: str) -> Any:
+        had_value = ts.state == "memory"
         recs: dict[Any, Any]
         recs, instructions = super()._transition(ts, finish, *args, stimulus_id=stimulus_id)
         for task in list(recs):
@@ -100,6 +105,8 @@ class MendedState(State):
             if name is not None:
                 self.mended[name] += 1
                 del recs[task]
+        if had_value and ts.state == "released" and ts.dependents:
+            self.unranked[ts.rank] = ts
         return recs, instructions
 
     def _reason_against(self, task: Any, finish: Any) -> str | None:
@@ -113,6 +120,8 @@ class MendedState(State):
         computed = task.state in (*QUEUED, *BEGUN) or task.next == "waiting"
         if finish == "fetch" and computed:
             return "compute claims outlive news"
+        if finish == "fetch" and task.state == "flight" and task.key in self.came:
+            return "what came is kept"
         return None
 
 
@@ -136,8 +145,10 @@ class MendedReference(Reference):
         self.cancelled: set[Key] = set()
         """Keys in flight that were unwanted for a while; asked for membership only."""
         state = self.state
+        state.came = frozenset()
         state.choosing = False
         state.claims = set()
+        state.unranked = {}
         state.mended = self.mended
         state.ready = FairHeap(key=BY_PRIORITY)
         state.constrained = FairHeap(key=BY_PRIORITY)
@@ -146,9 +157,13 @@ class MendedReference(Reference):
     def handle(self, stimulus: Stimulus) -> list[Instruction]:
         """Take a stimulus and say what is to be done."""
         state = self.state
+        state.came = self.left_out = frozenset()
+        if isinstance(stimulus, st.GatherSuccess | st.GatherFailure):
+            state.came = frozenset(state.in_flight_workers[stimulus.peer])
         if isinstance(stimulus, st.GatherSuccess):
-            asked = frozenset(map(str, state.in_flight_workers[stimulus.peer]))
-            self.left_out = asked.difference(stimulus.data)
+            self.left_out = frozenset(map(str, state.came)).difference(stimulus.data)
+            state.came = frozenset(key for key in state.came if str(key) in stimulus.data)
+        waited = frozenset(state.waiting)
         begun = isinstance(stimulus, st.ComputeTask) and self._is_begun(stimulus.key)
         out: list[Instruction] = []
         for word in self._adapt(stimulus, out):
@@ -159,8 +174,9 @@ class MendedReference(Reference):
         if isinstance(stimulus, st.ExecuteFailure | st.ExecuteCancelled):
             self._seek_what_failed(stimulus.key)
         if isinstance(stimulus, st.GatherFailure):
-            out += self._fail_who_waits()
+            out += self._fail_who_waits(waited)
         self._unlink_what_is_done()
+        self._rank_for_dependents()
         self._stand_by_needs()
         if not begun:
             self._remember(stimulus)
@@ -205,7 +221,8 @@ class MendedReference(Reference):
                 for key in stimulus.who_has:
                     self._acquire(key, out)
             case st.ComputeTask():
-                return [*self._make_way(stimulus.key, stimulus), stimulus]
+                way = self._make_way(stimulus.key, stimulus)
+                return [*way, *self._seek_no_longer(stimulus), stimulus]
             case st.UpdateData():
                 for key in stimulus.data:
                     self.kept.pop(key, None)
@@ -258,6 +275,16 @@ class MendedReference(Reference):
             return [st.FreeKeys((key,))]
         return []
 
+    def _seek_no_longer(self, stimulus: st.ComputeTask) -> list[Stimulus]:
+        """*fetch without holders*: what is in fetch is missing when nobody else holds it."""
+        nobody: dict[Key, tuple[Peer, ...]] = {}
+        for key, peers in stimulus.who_has.items():
+            task = self._task(key)
+            if task is not None and task.state == "fetch" and set(peers) <= {self.state.address}:
+                self.mended["fetch without holders"] += 1
+                nobody[key] = ()
+        return [st.RefreshWhoHas(nobody)] if nobody else []
+
     # After
 
     def _seek_what_failed(self, key: Key) -> None:
@@ -294,10 +321,21 @@ class MendedReference(Reference):
                 if old.state == "released" and not old.dependents:
                     self._recommend(old, "forgotten")
 
-    def _fail_who_waits(self) -> list[Instruction]:
-        """*unreadable inputs*: who waits for an input that could not be read fails with it."""
+    def _rank_for_dependents(self) -> None:
+        """*priorities go with values*: what is to be fetched again has that of who wants it now."""
+        for _, task in sorted(self.state.unranked.items()):
+            best = min((dep.priority for dep in task.dependents), default=task.priority)
+            self.mended["priorities go with values"] += best != task.priority
+            task.priority = best
+        self.state.unranked.clear()
+
+    def _fail_who_waits(self, waited: frozenset[Any]) -> list[Instruction]:
+        """*unreadable inputs*: who waits for an input that could not be read fails with it.
+
+        Not who has only begun to wait: for that one it is fetched once more.
+        """
         out: list[Instruction] = []
-        for task in sorted(self.state.waiting, key=BY_RANK):
+        for task in sorted(waited & self.state.waiting, key=BY_RANK):
             if any(dep.state == "error" for dep in task.waiting_for_data):
                 self.mended["unreadable inputs"] += 1
                 out.append(ins.TaskErred(str(task.key), task.run_id, 0))
@@ -312,7 +350,7 @@ class MendedReference(Reference):
             dep.rank: dep
             for task in self.state.waiting
             for dep in task.waiting_for_data
-            if dep.state in ("released", "cancelled")
+            if dep.state in ("released", "cancelled", "error")
         }
         for _, dep in sorted(lost.items()):
             self.mended["needs stand"] += 1
