@@ -54,7 +54,7 @@ class Group(click.Group):
             raise Refused(f"{error.filename or 'the file'}: {error.strerror or error}") from error
 
 
-CONTEXT = {"help_option_names": ["-h", "--help"]}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
