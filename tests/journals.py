@@ -15,6 +15,7 @@ from trouper.runtime.journal_format import Header
 from trouper.runtime.journal_recorder import JournalOptions, Recorder
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
+from trouper.runtime.notation import STIMULI, read
 from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, FreeKeys, Stimulus
 
 THREADS = Config(slots={"thread": 2})
@@ -55,6 +56,22 @@ def options(path: Path, **changes: Any) -> JournalOptions:
     return JournalOptions(**(defaults | changes))
 
 
+def told(text: str) -> list[Stimulus]:
+    """The stimuli that stand in the lines of a text, written as in the scenarios."""
+    return [read(line.strip(), STIMULI) for line in text.strip().splitlines()]
+
+
+LOST_PEER = told("""
+    compute-task y who-has=x@tcp://b:1 nbytes=x:100
+    compute-task z local=y
+    compute-task a
+    gather-network-failure tcp://b:1 #1
+    execute-success a #2 nbytes=28
+    find-missing #3
+""")
+"""z waits for y, and y for x, which nobody holds any more."""
+
+
 class Clock:
     """A clock that a test sets, in nanoseconds."""
 
@@ -77,13 +94,15 @@ def record(
     """Lead a machine through its life, with a journal; the machine at the end."""
     machine = Machine(config)
     recorder = Recorder(machine, "w", options(path, **changes))
-    for number, stimulus in enumerate(stimuli, 1):
-        with suppress(StimulusError):
-            recorder.handle(stimulus)
-        if number % batch == 0:
-            recorder.commit()
-            on_commit(machine)
-    recorder.close()
+    try:
+        for number, stimulus in enumerate(stimuli, 1):
+            with suppress(StimulusError):
+                recorder.handle(stimulus)
+            if number % batch == 0:
+                recorder.commit()
+                on_commit(machine)
+    finally:
+        recorder.close()
     assert recorder.status().error is None
     return machine
 

@@ -520,6 +520,8 @@ async def chaos(worker: Worker, actor: Failing, rng: Random) -> None:
         if rng.random() < 0.1:
             actor.crash.set()
         await trio.sleep(0.0005)
+    handles.append(worker.submit(AsyncGate()))
+    handles[-1].cancel()  # the others may all have ended before they were cancelled
     gate.let_go()
     for opened in gates:
         opened.let_go()

@@ -21,6 +21,8 @@ FUNCTION_LINES = 70
 TESTED_ELSEWHERE = {
     "actors/errors.py": "only names; each is raised by what the others test",
     "actors/job.py": "test_execute and test_threads run jobs",
+    "runtime/cli_commands.py": "test_cli",
+    "runtime/cli_group.py": "test_cli",
     "runtime/completion.py": "as_completed, in test_worker",
     "runtime/errors.py": "only names; each is raised by what the others test",
     "runtime/failure.py": "test_failures",

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from notation import INSTRUCTIONS, STIMULI
 from scenario import Scenario, ScenarioError, rewrite, scenarios
+
+from trouper.runtime.notation import INSTRUCTIONS, STIMULI
 
 GOOD = """\
 # An independent task
