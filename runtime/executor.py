@@ -222,8 +222,8 @@ class WorkerExecutor(Executor):
         """
         self._background.close()
         if cancel_futures:
-            for item in list(self._background.unfinished):
-                item.cancel()
+            unfinished = list(self._background.unfinished)
+            WorkerFuture.cancel_all(cast("list[WorkerFuture[Any]]", unfinished))
         if wait:
             self._background.join()
 

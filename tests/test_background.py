@@ -169,8 +169,11 @@ def test_a_forgotten_executor_ends_its_threads_when_it_is_garbage() -> None:
 def test_the_interpreter_exits_after_pending_work() -> None:
     result = run(
         """
+        import threading
         import time
         from trouper.runtime import WorkerExecutor
+
+        submitted = threading.Event()
 
         def work(n):
             time.sleep(0.05)
@@ -178,6 +181,7 @@ def test_the_interpreter_exits_after_pending_work() -> None:
             return n
 
         def nested():
+            submitted.wait()
             first.result()
             print("nested", flush=True)
 
@@ -185,6 +189,7 @@ def test_the_interpreter_exits_after_pending_work() -> None:
         executor.submit(nested)
         first = executor.submit_task(work, 1)
         second = executor.submit_task(work, first)
+        submitted.set()
         """
     )
     assert (result.returncode, result.stderr) == (0, "")
