@@ -222,8 +222,13 @@ class WorkerExecutor(Executor):
         """
         self._background.close()
         if cancel_futures:
-            unfinished = list(self._background.unfinished)
-            WorkerFuture.cancel_all(cast("list[WorkerFuture[Any]]", unfinished))
+            futures: list[WorkerFuture[Any]] = []
+            for item in list(self._background.unfinished):
+                if isinstance(item, WorkerFuture):
+                    futures.append(item)  # pyright: ignore[reportUnknownArgumentType]
+                else:  # a computation of Dask's
+                    item.cancel()
+            WorkerFuture.cancel_all(futures)
         if wait:
             self._background.join()
 

@@ -410,6 +410,7 @@ async def test_where_something_else_is_no_worker_opens(tmp_path: Path) -> None:
     assert (tmp_path / "diary").read_text() == "Dear diary"
     async with open_worker(threads=1, journal=tmp_path / "j", journal_flush="fsync") as worker:
         await worker.run(same, 1)
+        await until(lambda: (status := worker.status().journal) and status.nbytes)
         with pytest.raises(JournalError, match="is being written by another worker"):
             async with open_worker(threads=1, journal=tmp_path / "j"):
                 pytest.fail("it has opened")
