@@ -29,7 +29,7 @@ from trouper.actors.job import NO_INPUTS, Job, terminal_stimulus
 from trouper.actors.store import Store
 from trouper.actors.threads import ThreadPool
 from trouper.runtime.errors import WorkerFailed
-from trouper.runtime.journal_recorder import Recorder
+from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.machine import Machine
 from trouper.runtime.stepping import Stepper
 from trouper.wire.instructions import (

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from trouper.actors.job import Job
-from trouper.runtime.handle import Record
+from trouper.runtime.embedded.handle import Record
 from trouper.runtime.task import Executing, Fetching, Task
 from trouper.wire.mutable import mutable
 
