@@ -83,6 +83,7 @@ def compute_task(ledger: Ledger, ev: stimuli.ComputeTask, out: list[Instruction]
     if task.spec_id == ev.spec_id:  # to be computed from this very spec already
         task.claim = COMPUTE
         task.run_id = ev.run_id
+        out.append(DropSpec(ev.key, ev.spec_id))  # it has come once more
         return
     clear_result(ledger, task, out)
     leave(ledger, task)
