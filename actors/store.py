@@ -4,7 +4,7 @@ The machine decides what is kept, and knows none of it; actors and the superviso
 and out of here. Everything happens in the thread of the event loop.
 """
 
-from trouper.actors.spec import Spec
+from trouper.actors.spec import Runnable
 from trouper.wire.vocabulary import Entry, Key
 
 
@@ -16,7 +16,7 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self.specs: dict[int, Spec] = {}
+        self.specs: dict[int, Runnable] = {}
         """What to run, by spec_id; each has one of its own."""
         self.values: dict[Entry, object] = {}
         """Values and exceptions, by key and attempt."""

@@ -1,0 +1,93 @@
+"""Values and errors in the form in which Dask sends them. Imports Dask: for nodes of a cluster only.
+
+Everything here may take long and runs users' code: it is called in threads, but for what is known to
+be small.
+"""
+
+import traceback
+from collections.abc import Sequence
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, cast
+
+import cloudpickle
+import dask.config
+import tblib.pickling_support
+from dask.utils import typename
+from distributed.protocol import deserialize, pickle, serialize
+from distributed.utils import truncate_exception
+
+from trouper.wire.dask_message import Serialized
+from trouper.wire.errors import cut_reason
+
+FAMILIES = ("dask", "pickle")
+"""How values are serialised, unless somebody asks for another way."""
+
+
+def dump(value: object, families: Sequence[str] = FAMILIES, pickle_protocol: int = 5) -> Serialized:
+    """A value for others. One that cannot be serialised becomes an error that they will see."""
+    header, frames = serialize(
+        value,
+        serializers=tuple(families),
+        on_error="message",
+        context={"pickle-protocol": pickle_protocol},
+    )
+    return Serialized(header, frames)
+
+
+def load(serialized: Serialized) -> object:
+    """The value that others have sent. Raises whatever users' classes raise."""
+    return cast("object", deserialize(serialized.header, list(serialized.frames)))
+
+
+@lru_cache(maxsize=256)
+def type_of(kind: type) -> tuple[bytes, str]:
+    """The pickle of a type, and its name, as a scheduler wants to know them."""
+    name: str = typename(kind)
+    try:
+        return cloudpickle.dumps(kind), name
+    except Exception:  # noqa: BLE001 - a user's metaclass may raise whatever it likes
+        return cloudpickle.dumps(name), name
+
+
+def error_message(error: BaseException, status: str = "error") -> dict[str, Any]:
+    """What Dask's programs raise again as this exception, with its traceback.
+
+    The exception is pickled, with the pickle serialised as a value: two layers. One that cannot be
+    pickled and unpickled becomes a plain `Exception` with its text; one that is too long is cut.
+    """
+    most = cast("int", dask.config.get("distributed.admin.max-error-length"))
+    chain = list(_causes(error))
+    tblib.pickling_support.install(*chain)
+    text = "".join(traceback.format_tb(error.__traceback__))
+    short = truncate_exception(error, most)
+    said = _loadable(short)
+    if said is None:
+        said = pickle.dumps(Exception(cut_reason(repr(error))))
+    trace = _loadable(error.__traceback__) or pickle.dumps(text)
+    return {
+        "status": status,
+        "exception": dump(said),
+        "traceback": dump(trace) if len(trace) <= most else None,
+        "exception_text": repr(short),
+        "traceback_text": text,
+    }
+
+
+def _loadable(thing: BaseException | TracebackType | None) -> bytes | None:
+    """A pickle that can be opened again; None if there can be none."""
+    try:
+        pickled = cast("bytes", pickle.dumps(thing))
+        pickle.loads(pickled)
+    except Exception:  # noqa: BLE001 - whatever users' classes raise
+        return None
+    return pickled
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """An exception, its cause, the cause of that, and so on."""
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
+        error = error.__cause__
+    return causes

@@ -1,0 +1,1 @@
+"""A node of a cluster: a worker under a real Dask scheduler."""
