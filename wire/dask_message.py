@@ -169,9 +169,11 @@ class DaskMessageDecoder:
         tags = {
             SERIALIZED: self._open_serialized,
             PICKLED: self._open_pickled,
-            ENUM_MEMBER: _open_enum_member,
+            ENUM_MEMBER: self._open_enum_member,
         }
         self._decoder = ValueDecoder(tags, max_items=DASK_ITEMS, max_depth=DASK_DEPTH)
+        self.markers = 0
+        """How many the last message had."""
         self._buffers: list[Chunk] = []
         """Of the message that is being read, those that were not spoken of, the first last."""
         self._offset = 0
@@ -185,7 +187,7 @@ class DaskMessageDecoder:
                 speaks of.
         """
         self._buffers = list(reversed(buffers))
-        self._offset = 0
+        self._offset = self.markers = 0
         try:
             message = self._decoder.decode(body)
             if self._buffers:
@@ -197,16 +199,28 @@ class DaskMessageDecoder:
             self._buffers = []
 
     def _open_serialized(self, content: object) -> Serialized:
+        self.markers += 1
         header, *rest = _array(content) or [None]
         if type(header) is not dict or len(rest) != 1:
             raise ProtocolError(Code.MALFORMED, "a serialized value without header and frames")
         return Serialized(cast("Any", header), tuple(map(self._frame, _array(rest[0]))))
 
     def _open_pickled(self, content: object) -> Pickled:
+        self.markers += 1
         frames = tuple(map(self._frame, _array(content)))
         if not frames:
             raise ProtocolError(Code.MALFORMED, "a pickled value without a pickle")
         return Pickled(frames[0], frames[1:])
+
+    def _open_enum_member(self, content: object) -> EnumMember:
+        self.markers += 1
+        match content:
+            case (str() as module, str() as cls, str() as name):
+                return EnumMember(module, cls, name)
+            case _:
+                raise ProtocolError(
+                    Code.MALFORMED, "a member of an enumeration without its names"
+                )
 
     def _frame(self, item: object) -> Chunk:
         if type(item) is bytes:
@@ -230,11 +244,3 @@ def _array(content: object) -> tuple[object, ...]:
     if type(content) is not tuple:
         raise ProtocolError(Code.MALFORMED, "a marker's content that is no array")
     return cast("tuple[object, ...]", content)
-
-
-def _open_enum_member(content: object) -> EnumMember:
-    match content:
-        case (str() as module, str() as cls, str() as name):
-            return EnumMember(module, cls, name)
-        case _:
-            raise ProtocolError(Code.MALFORMED, "a member of an enumeration without its names")
