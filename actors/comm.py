@@ -68,6 +68,10 @@ class Outbox:
         """All that is to leave, when there is something."""
         await self._filled.wait()
         self._filled = trio.Event()
+        return self.rest()
+
+    def rest(self) -> list[dict[str, Any]]:
+        """All that was put and not taken."""
         taken, self._ops = self._ops, []
         return taken
 

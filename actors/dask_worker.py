@@ -34,8 +34,6 @@ class DaskWorker:
         scheduler_address: Its scheduler's, for clients.
         nthreads: How many functions run at once.
         local_directory: Where tasks may leave files.
-        secede: Gives the slot of a job back; called in the thread that runs it.
-        log_event: Sends an event to the scheduler: topics, and a message. Called in any thread.
         security: With which a client connects.
     """
 
@@ -47,8 +45,6 @@ class DaskWorker:
         scheduler_address: str,
         nthreads: int,
         local_directory: str,
-        secede: Callable[[Job], None],
-        log_event: Callable[[Collection[str], object], None],
         security: Security | None = None,
     ) -> None:
         self.name = name
@@ -59,8 +55,10 @@ class DaskWorker:
         self.local_directory = local_directory
         self.loop = self
         """Dask's functions tell a stock worker's loop what the machine here knows already."""
-        self._secede = secede
-        self._log_event = log_event
+        self.secede: Callable[[Job], None] = _nowhere
+        """Gives the slot of a job back; called in the thread that runs it. Set by the node."""
+        self.send_event: Callable[[Collection[str], object], None] = _nowhere
+        """Sends an event to the scheduler; called in any thread. Set by the node."""
         self._security = security
         self._client: Client | None = None
         self._lock = threading.Lock()
@@ -71,7 +69,7 @@ class DaskWorker:
         task_state.key = decode_key(job.key)
         task_state.start_time = start
         task_state.execution_state = {"worker": self}
-        pool_state.executor = Seat(job, self._secede)
+        pool_state.executor = Seat(job, self.secede)
 
     def get_current_task(self) -> UserKey:
         """The key of the task that asks."""
@@ -80,7 +78,7 @@ class DaskWorker:
 
     def log_event(self, topic: str | Collection[str], msg: object) -> None:
         """Log an event with the scheduler."""
-        self._log_event([topic] if isinstance(topic, str) else topic, msg)
+        self.send_event([topic] if isinstance(topic, str) else topic, msg)
 
     def add_callback(self, callback: Callable[..., object], *args: object) -> None:
         """What a stock worker's loop would do."""
@@ -109,6 +107,10 @@ class DaskWorker:
             client, self._client = self._client, None
         if client is not None:
             client.close(timeout=5)
+
+
+def _nowhere(*_: object) -> None:
+    raise RuntimeError("the node has not begun")
 
 
 class Seat:

@@ -6,14 +6,20 @@ scheduler decides whether it is, not the heartbeat.
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import trio
 
 from trouper.actors.dask_link import DaskLink
-from trouper.wire.errors import CannotConnect, ProtocolError, SessionClosed, SessionRefused
+from trouper.wire.errors import (
+    CannotConnect,
+    Code,
+    ProtocolError,
+    SessionClosed,
+    SessionRefused,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,21 +50,21 @@ async def heartbeat(dial: Dial, patient: Patient, interval_s: float) -> None:
     while True:
         try:
             async with dial() as link:
-                async for answered_interval_s in _beats(link, patient):
-                    interval_s = answered_interval_s or interval_s
+                while True:
+                    interval_s = await _beat(link, patient) or interval_s
                     await trio.sleep(interval_s)
         except (CannotConnect, SessionRefused, SessionClosed, ProtocolError) as error:
-            logger.warning("no heartbeat: %s", error)
+            logger.info("no heartbeat: %s", error)
             await trio.sleep(interval_s)
 
 
-async def _beats(link: DaskLink, patient: Patient) -> AsyncIterator[float | None]:
-    while True:
-        sent = time.time()
-        answer = await link.call("heartbeat_worker", **patient.vital_signs())
-        if type(answer) is not dict:
-            logger.warning("the scheduler has answered a heartbeat with %r", answer)
-            answer = {}
-        patient.on_answer(answer, sent, time.time())
-        interval_s = answer.get("heartbeat-interval")
-        yield float(interval_s) if interval_s else None
+async def _beat(link: DaskLink, patient: Patient) -> float | None:
+    """One heartbeat; in how many seconds the scheduler would like the next."""
+    sent = time.time()
+    answer = await link.call("heartbeat_worker", **patient.vital_signs())
+    if type(answer) is not dict:
+        raise ProtocolError(Code.UNEXPECTED, f"no answer to a heartbeat, but {answer!r:.200}")
+    said = cast("dict[str, Any]", answer)
+    patient.on_answer(said, sent, time.time())
+    interval_s = said.get("heartbeat-interval")
+    return float(interval_s) if isinstance(interval_s, (int, float)) else None

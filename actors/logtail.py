@@ -2,6 +2,8 @@
 
 import logging
 from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
 
 LINES = 10_000
 """So many are kept."""
@@ -14,6 +16,17 @@ class LogTail(logging.Handler):
         super().__init__()
         self._lines: deque[tuple[str, str]] = deque(maxlen=LINES)
         self.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+
+    @classmethod
+    @contextmanager
+    def attached(cls, name: str) -> Generator["LogTail"]:
+        """Listen to a logger for the length of a ``with`` block."""
+        tail, log = cls(), logging.getLogger(name)
+        log.addHandler(tail)
+        try:
+            yield tail
+        finally:
+            log.removeHandler(tail)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""

@@ -23,6 +23,7 @@ from trouper.actors.logtail import LogTail
 from trouper.actors.rpc import Handler, Request
 from trouper.actors.sizeof import sizeof
 from trouper.runtime.cluster.node import ExitCode, Node
+from trouper.runtime.cluster.registration import Facts
 from trouper.wire.dask_message import Serialized
 from trouper.wire.keys import decode_key, encode_key
 from trouper.wire.vocabulary import Key
@@ -56,12 +57,10 @@ NOT_SUPPORTED = {
 class Handlers:
     """See the module's text."""
 
-    def __init__(self, node: Node, log: LogTail, nthreads: int, memory_limit: int) -> None:
+    def __init__(self, node: Node, log: LogTail, facts: Facts) -> None:
         self._node = node
         self._log = log
-        self._nthreads = nthreads
-        self._memory_limit = memory_limit
-        self._serving = 0
+        self._facts = facts
 
     def table(self) -> dict[str, Handler]:
         """The handlers by request."""
@@ -89,19 +88,20 @@ class Handlers:
 
     async def get_data(self, request: Request, keys: Iterable[Any], who: str | None = None) -> Any:
         """Values, as far as they are here."""
-        most = SERVED_WHILE_PAUSED if self._node.status == "paused" else SERVED
-        if self._serving >= most:
+        node = self._node
+        if node.serving >= (SERVED_WHILE_PAUSED if node.status == "paused" else SERVED):
             return {"status": "busy"}
-        self._serving += 1
+        node.serving += 1
+        node.served_total += 1
         try:
             here: dict[Any, object] = {}
             for key in keys:
-                found = self._node.supervisor.value_of(encode_key(key))
+                found = node.supervisor.value_of(encode_key(key))
                 if found is not None:
                     here[key] = found.value
             return {"status": "OK", "data": await _dump_all(here, request)}
         finally:
-            self._serving -= 1
+            node.serving -= 1
 
     async def update_data(
         self, request: Request, data: Mapping[Any, Any], stimulus_id: str = "", **_: Any
@@ -167,8 +167,8 @@ class Handlers:
             "type": "Worker",
             "id": self._node.address,
             "scheduler": self._node.site.worker.scheduler.address,
-            "nthreads": self._nthreads,
-            "memory_limit": self._memory_limit,
+            "nthreads": self._facts.nthreads,
+            "memory_limit": self._facts.memory_limit,
         }
 
     async def ping(self, request: Request) -> bytes:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
+from functools import partial
 from typing import get_args
 
 import msgspec
@@ -20,6 +21,7 @@ from trouper.actors.dask_task import Site, Specs, Values
 from trouper.actors.dask_values import error_message
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.fetched import Found
+from trouper.actors.job import Job
 from trouper.actors.store import Store
 from trouper.runtime.cluster.arrivals import Arrivals
 from trouper.runtime.cluster.reports import Reports
@@ -83,6 +85,9 @@ class Node:
         """In Dask's words."""
         self.supervisor: Supervisor
         """Set by `open_node` before anybody else sees the node."""
+        self._loop = trio.lowlevel.current_trio_token()
+        worker.secede = self._secede
+        worker.send_event = partial(self._loop.run_sync_soon, self.log_event)
         self.clock_ahead_s = 0.0
         """By how much the scheduler's clock is ahead of ours."""
         self.site = Site(worker, self.now)
@@ -90,8 +95,14 @@ class Node:
         self.store.specs = Specs()
         self.store.values = Values(self.site.timings)
         self.outbox = Outbox()
+        self.serving = self.served_total = 0
+        """Requests for data that are being answered, and all that were."""
+        self.fetched_total = 0
+        """Requests for data that this node has sent."""
         self.ending: Ending | None = None
         self._ended = trio.Event()
+        self._quiet = trio.Event()
+        """Something has been handled."""
         self._reports = Reports(self.store, self.site)
         self._arrivals = Arrivals()
         self._numbers = itertools.count(1)
@@ -111,6 +122,15 @@ class Node:
         await self._ended.wait()
         assert self.ending is not None
         return self.ending
+
+    async def wind_down(self) -> None:
+        """Start nothing more, and wait until what runs has ended."""
+        running = tuple([job.key for job in self.supervisor.owed])
+        self.send(st.Pause())
+        self.send(st.FreeKeys(running))
+        while not self.supervisor.is_idle():
+            self._quiet = trio.Event()
+            await self._quiet.wait()
 
     def freeze(self) -> Machine:
         """A copy of the machine as it is now, between two stimuli; the node goes on."""
@@ -137,6 +157,7 @@ class Node:
     def on_batch_end(self) -> None:
         """What was reported may leave."""
         self.outbox.flush()
+        self._quiet.set()
 
     def on_failure(self, reason: BaseException) -> None:
         """The supervisor has given up."""
@@ -161,6 +182,12 @@ class Node:
         """Take on a status, and say so."""
         logger.info("the scheduler has set the status to %s (%s)", op.status, op.stimulus_id)
         self.set_status(op.status, op.stimulus_id)
+
+    def pause(self, on: bool) -> None:
+        """Start nothing more, or go on; unless the scheduler has said something else."""
+        if self.status == ("running" if on else "paused"):
+            status = "paused" if on else "running"
+            self.set_status(status, f"worker-status-change-{self.now()}")
 
     def set_status(self, status: str, stimulus_id: str) -> None:
         """Take on a status of Dask's, and tell the scheduler."""
@@ -206,6 +233,9 @@ class Node:
             }
         )
         self.outbox.flush()
+
+    def _secede(self, job: Job) -> None:
+        self.supervisor.threads.secede(job)
 
     def log_event(self, topics: Collection[str], message: object) -> None:
         """Have the scheduler log an event."""

@@ -1,0 +1,113 @@
+"""How a node introduces itself to its scheduler, and keeps in touch: registration and heartbeats."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+import trio
+from distributed.versions import get_versions
+
+from trouper.actors.dask_link import DaskLink
+from trouper.actors.metrics import Metrics
+from trouper.runtime.cluster.node import ExitCode, Node
+from trouper.runtime.errors import NodeRefused
+from trouper.wire.keys import decode_key
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scheduler wants to know of a node once."""
+
+    nthreads: int
+    memory_limit: int
+    """In bytes; 0 if there is none."""
+    resources: Mapping[str, float]
+    local_directory: str
+
+
+class Pulse:
+    """What the node says of itself in every heartbeat, and makes of the answers."""
+
+    def __init__(self, node: Node, metrics: Metrics) -> None:
+        self._node = node
+        self._metrics = metrics
+
+    def metrics(self) -> dict[str, Any]:
+        """Of the process, and of the machine's state."""
+        ledger = self._node.supervisor.machine.ledger
+        gathers = ledger.flights.values()
+        return self._metrics.sample() | {
+            "managed_bytes": ledger.nbytes,
+            "spilled_bytes": {"memory": 0, "disk": 0},
+            "transfer": {
+                "incoming_bytes": sum(flight.nbytes for flight in gathers),
+                "incoming_count": len(gathers),
+                "incoming_count_total": self._node.fetched_total,
+                "outgoing_bytes": 0,
+                "outgoing_count": self._node.serving,
+                "outgoing_count_total": self._node.served_total,
+            },
+        }
+
+    def vital_signs(self) -> dict[str, Any]:
+        """The arguments of a heartbeat."""
+        now = self._node.now()
+        return {
+            "address": self._node.address,
+            "now": time.time(),
+            "metrics": self.metrics(),
+            "executing": {
+                decode_key(run.key): now - run.start
+                for run in list(self._node.site.running.values())
+            },
+            "extensions": {},
+        }
+
+    def on_answer(self, answer: dict[str, Any], sent: float, received: float) -> None:
+        """Set the clock, or find out that nobody knows this node any more."""
+        if answer.get("status") == "missing":
+            self._node.end(ExitCode.LOST, "the scheduler does not know this node any more")
+        elif isinstance(theirs := answer.get("time"), float):
+            self._node.clock_ahead_s = theirs - (sent + received) / 2
+
+
+async def register(link: DaskLink, node: Node, pulse: Pulse, facts: Facts) -> float:
+    """Introduce a node; how often, in seconds, the scheduler would like to hear of it.
+
+    The comm is the stream between both from then on.
+
+    Raises:
+        NodeRefused: The scheduler does not take it, and has said why.
+    """
+    versions = await trio.to_thread.run_sync(get_versions)
+    sent = time.time()
+    await link.send(
+        {
+            "op": "register-worker",
+            "reply": False,
+            "address": node.address,
+            "status": node.status,
+            "server_id": f"trouper-{node.address}",
+            "name": node.name,
+            "nthreads": facts.nthreads,
+            "memory_limit": facts.memory_limit,
+            "resources": dict(facts.resources),
+            "local_directory": facts.local_directory,
+            "services": {},
+            "nanny": None,
+            "pid": os.getpid(),
+            "versions": versions,
+            "metrics": pulse.metrics(),
+            "extra": {},
+            "now": sent,
+            "stimulus_id": f"worker-connect-{sent}",
+        }
+    )
+    reply = await link.receive()
+    answer = cast("dict[str, Any]", reply) if type(reply) is dict else {}
+    if answer.get("status") != "OK":
+        said = answer.get("message") or answer.get("exception_text") or reply
+        raise NodeRefused(f"the scheduler does not take node {node.name!r}: {said!s:.500}")
+    pulse.on_answer(answer, sent, time.time())
+    return float(answer.get("heartbeat-interval") or 1.0)
