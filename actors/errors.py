@@ -9,3 +9,11 @@ class TaskCancelled(TrouperError):
 
 class ActorCrashed(TrouperError):
     """The actor that ran the task has crashed; the task may have run in part."""
+
+
+class PeerUnreachable(TrouperError):
+    """A peer cannot be reached, or not any more; the text says which, and why."""
+
+
+class ValueUnreadable(TrouperError):
+    """A value that a peer holds does not come across; the text says why, the cause too if known."""

@@ -20,9 +20,9 @@ from trouper.runtime.journal import Journal, Step
 from trouper.runtime.journal_format import Record
 from trouper.runtime.journal_replay import ReplayDiverged
 from trouper.runtime.journal_writer import JournalStatus
+from trouper.runtime.keeper import RestartPolicy
 from trouper.runtime.opening import open_worker
 from trouper.runtime.status import WorkerStatus
-from trouper.runtime.supervisor import RestartPolicy
 from trouper.runtime.worker import Worker
 from trouper.wire.errors import InvalidKey, TrouperError
 
