@@ -5,7 +5,6 @@ What concerns the node's own life, and what cannot be understood, is given to it
 that comes can end the loop but the end of the session.
 """
 
-from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -171,5 +170,3 @@ def _keys(keys: tuple[Any, ...]) -> tuple[Key, ...]:
 
 def _by_key(of_keys: dict[Any, Any]) -> dict[Key, Any]:
     return {encode_key(key): value for key, value in of_keys.items()}
-
-

@@ -20,7 +20,6 @@ HANDSHAKE = {
 }
 
 
-
 class DaskLink:
     """Messages on a connection. One task may send and one receive at a time."""
 

@@ -17,3 +17,11 @@ class TaskRescheduled(TrouperError):
 
 class NotSupported(TrouperError):
     """Something that a stock worker of Dask's can do and a node of trouper's cannot."""
+
+
+class PeerUnreachable(TrouperError):
+    """A peer cannot be reached, or not any more; the text says which, and why."""
+
+
+class ValueUnreadable(TrouperError):
+    """A value that a peer holds does not come across; the text says why, the cause too if known."""

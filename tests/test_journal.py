@@ -17,7 +17,8 @@ from gates import AsyncGate, Gate, until
 from journals import THREADS, header, options, plain_life, random_life, record
 from soak_journal import kill_census
 
-from trouper.actors.execute import ExecuteCommand, Stimuli, execute
+from trouper.actors.actor import Stimuli
+from trouper.actors.execute import ExecuteCommand, execute
 from trouper.actors.store import Store
 from trouper.runtime import (
     ActorCrashed,

@@ -26,8 +26,13 @@ from typing import Any, NoReturn, TypeVar
 
 import dask
 from distributed.comm.addressing import parse_host_port, unparse_host_port
-from distributed.comm.core import BaseListener, Comm, CommClosedError, Connector
-from distributed.comm.core import FatalCommClosedError
+from distributed.comm.core import (
+    BaseListener,
+    Comm,
+    CommClosedError,
+    Connector,
+    FatalCommClosedError,
+)
 from distributed.comm.tcp import BaseTCPBackend, set_tcp_timeout
 from distributed.comm.utils import OFFLOAD_THRESHOLD, ensure_concrete_host
 from distributed.sizeof import safe_sizeof

@@ -96,7 +96,11 @@ def _serialized(
 
 
 def _decompressed(marker: DaskSerialized | DaskPickled) -> Sequence[Chunk]:
-    return decompress(marker.header, marker.frames) if "compression" in marker.header else marker.frames
+    return (
+        decompress(marker.header, marker.frames)
+        if "compression" in marker.header
+        else marker.frames
+    )
 
 
 def _pickled(value: object) -> Pickled:

@@ -32,9 +32,7 @@ class Dialler:
         tls: Whom to trust, and what to show.
     """
 
-    def __init__(
-        self, us: Endpoint, address: Peer, token: str, tls: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, us: Endpoint, address: Peer, token: str, tls: ssl.SSLContext | None) -> None:
         self._us = us
         self._address = address
         self._token = token

@@ -257,4 +257,3 @@ def _takes(function: Callable[..., object], name: str) -> bool:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):  # written in C
         return False
-

@@ -194,9 +194,10 @@ async def _listen(stack: AsyncExitStack, options: Options, door: _Door) -> str:
         scheme, _, _ = host_and_port(options.scheduler)
         host, port = host_towards(options.scheduler), 0
     if (scheme == "cwss") is not (options.server_tls is not None):
-        raise ValueError(f"to listen at {scheme}:// " + (
-            "takes a certificate" if scheme == "cwss" else "takes no certificate"
-        ))
+        raise ValueError(
+            f"to listen at {scheme}:// "
+            + ("takes a certificate" if scheme == "cwss" else "takes no certificate")
+        )
     listener = await stack.enter_async_context(
         open_listener(
             _endpoint(options, "a node that begins"),

@@ -1,6 +1,5 @@
 """What the machine reports, as the ops that a Dask scheduler takes from its workers."""
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from trouper.actors.dask_task import Site
