@@ -1,7 +1,6 @@
-"""Values and errors in the form in which Dask sends them. Imports Dask: for nodes of a cluster only.
+"""Values and errors in the form in which Dask sends them. Imports Dask: for nodes only.
 
-Everything here may take long and runs users' code: it is called in threads, but for what is known to
-be small.
+What is here may take long and runs users' code: it is called in threads, but for what is small.
 """
 
 import traceback

@@ -27,6 +27,7 @@ from trouper.runtime import (
     open_worker,
 )
 from trouper.runtime.ledger import Config, Limits
+from trouper.runtime.errors import StimulusError
 from trouper.runtime.machine import Machine
 from trouper.runtime.supervisor import BATCH_LIMIT, Supervisor
 from trouper.wire.instructions import AddKeys, Gather, Instruction, Report, RequestRefreshWhoHas
@@ -34,6 +35,7 @@ from trouper.wire.stimuli import (
     AcquireReplicas,
     ComputeTask,
     ExecuteSuccess,
+    Stimulus,
     FreeKeys,
     Stimulus,
 )
@@ -431,6 +433,9 @@ class Scheduler:
 
     def on_report(self, report: Report) -> None:
         self.reports.append(report)
+
+    def on_stimulus_refused(self, stimulus: Stimulus, error: StimulusError) -> None:
+        raise error
 
     def on_batch_end(self) -> None:
         pass

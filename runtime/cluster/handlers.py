@@ -35,7 +35,7 @@ SERVED_WHILE_PAUSED = 1
 
 SMALL = frozenset({int, float, bool, str, bytes, type(None)})
 SMALL_NBYTES = 1 << 16
-"""Values of these types, and no larger, are serialised at once: a hop into a thread takes longer."""
+"""Such values are serialised at once: a hop into a thread takes longer."""
 
 NOT_SUPPORTED = {
     "plugin-add": "plugins",

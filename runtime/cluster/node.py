@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
-from functools import partial
 from typing import get_args
 
 import msgspec
@@ -87,7 +86,7 @@ class Node:
         """Set by `open_node` before anybody else sees the node."""
         self._loop = trio.lowlevel.current_trio_token()
         worker.secede = self._secede
-        worker.send_event = partial(self._loop.run_sync_soon, self.log_event)
+        worker.send_event = self._send_event
         self.clock_ahead_s = 0.0
         """By how much the scheduler's clock is ahead of ours."""
         self.site = Site(worker, self.now)
@@ -236,6 +235,9 @@ class Node:
 
     def _secede(self, job: Job) -> None:
         self.supervisor.threads.secede(job)
+
+    def _send_event(self, topics: Collection[str], message: object) -> None:
+        self._loop.run_sync_soon(self.log_event, topics, message)
 
     def log_event(self, topics: Collection[str], message: object) -> None:
         """Have the scheduler log an event."""

@@ -1,4 +1,4 @@
-"""How a node introduces itself to its scheduler, and keeps in touch: registration and heartbeats."""
+"""How a node introduces itself to its scheduler, and what it says in heartbeats."""
 
 import os
 import time
