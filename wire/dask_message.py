@@ -218,9 +218,7 @@ class DaskMessageDecoder:
             case (str() as module, str() as cls, str() as name):
                 return EnumMember(module, cls, name)
             case _:
-                raise ProtocolError(
-                    Code.MALFORMED, "a member of an enumeration without its names"
-                )
+                raise ProtocolError(Code.MALFORMED, "a member of an enumeration without its names")
 
     def _frame(self, item: object) -> Chunk:
         if type(item) is bytes:
