@@ -281,14 +281,15 @@ class CwsListener(BaseListener):
             OSError: It cannot, say because somebody else does there.
             ValueError: The token's file has none.
         """
+        reception = AsyncioReception(
+            _endpoint(required=False), self._take, token=_token(), tls=self._tls
+        )
         backlog = int(dask.config.get("distributed.comm.socket-backlog"))
         bound = bind_sockets(self._port, address=self._host, backlog=backlog)
         chosen = min(bound, key=lambda one: one.family is not sockets.AF_INET)
         self._host, self._port = chosen.getsockname()[:2]
-        self._reception = AsyncioReception(
-            _endpoint(required=False), self._take, token=_token(), tls=self._tls
-        )
-        await self._reception.listen(bound, backlog)
+        self._reception = reception
+        await reception.listen(bound, backlog)
 
     def stop(self) -> None:
         """Take no more connections; comms that are established go on."""
