@@ -26,8 +26,8 @@ from trouper.runtime import (
     WorkerFailed,
     open_worker,
 )
-from trouper.runtime.ledger import Config, Limits
 from trouper.runtime.errors import StimulusError
+from trouper.runtime.ledger import Config, Limits
 from trouper.runtime.machine import Machine
 from trouper.runtime.supervisor import BATCH_LIMIT, Supervisor
 from trouper.wire.instructions import AddKeys, Gather, Instruction, Report, RequestRefreshWhoHas
@@ -35,7 +35,6 @@ from trouper.wire.stimuli import (
     AcquireReplicas,
     ComputeTask,
     ExecuteSuccess,
-    Stimulus,
     FreeKeys,
     Stimulus,
 )

@@ -92,9 +92,9 @@ class _Dialler:
             async with asyncio.timeout(self._limits.handshake_s):
                 socket = await dial(*self._address, self._tls, self._server_hostname)
         except TimeoutError:
-            host, port = self._address
+            where, patience_s = ":".join(map(str, self._address)), self._limits.handshake_s
             raise CannotConnect(
-                f"cannot connect to {host}:{port}: no answer within {self._limits.handshake_s:.3g} s"
+                f"cannot connect to {where}: no answer within {patience_s:.3g} s"
             ) from None
         if self._session.ended:
             socket.abort()

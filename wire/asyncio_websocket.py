@@ -116,6 +116,7 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
     # what asyncio says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """There is a connection, and its TLS if it has any."""
         self._transport = cast("asyncio.Transport", transport)
         if self._broken:
             self._transport.abort()
@@ -124,9 +125,11 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
             self._write_upgrade()
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read to."""
         return _room.view
 
     def buffer_updated(self, nbytes: int) -> None:
+        """So much was read."""
         data = _room.view[:nbytes]
         if self._upgrade is None:
             self._read(data)
@@ -145,14 +148,17 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
             self._read(rest)
 
     def pause_writing(self) -> None:
+        """What was written is more than the kernel takes."""
         self.writable = False
 
     def resume_writing(self) -> None:
+        """The kernel has taken most of it."""
         self.writable = True
         if not self._broken:
             self.owner.writable(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """There is no connection any more."""
         self.writable = False
         nothing = GONE_TOO_SOON if self._upgrade else _NO_WORD
         self._break(str(exc) if exc is not None and str(exc) else nothing)

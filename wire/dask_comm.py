@@ -13,6 +13,12 @@ Of Dask's configuration (or ``DASK_TROUPER__TOKEN_FILE`` and so on in the enviro
 - ``distributed.comm.offload``: messages above this size are serialised in a thread.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportUnknownLambdaType=false
+# pyright: reportIncompatibleMethodOverride=false
+# What distributed does not say about its types is not known here either; and the abstract methods
+# of its comms seem to return None.
+
 import asyncio
 import logging
 import os
@@ -24,7 +30,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar
 
-import dask
+import dask.config
 from distributed.comm.addressing import parse_host_port, unparse_host_port
 from distributed.comm.core import (
     BaseListener,
@@ -87,8 +93,9 @@ class SessionComm(Comm):
         socket = connection.first_socket
         assert socket is not None, "a comm is made of an open session"
         self._connection = connection
-        self._local_addr = prefix + unparse_host_port(*socket.address("sockname"))
-        self._peer_addr = peer_address or prefix + unparse_host_port(*socket.address("peername"))
+        peer = prefix + unparse_host_port(*socket.address("peername"))
+        self._local_addr: str = prefix + unparse_host_port(*socket.address("sockname"))
+        self._peer_addr: str = peer_address or peer
         self._extra_info = {
             key: value
             for key in ("peercert", "cipher")
@@ -101,14 +108,17 @@ class SessionComm(Comm):
 
     @property
     def local_address(self) -> str:
+        """The address of this side."""
         return self._local_addr
 
     @property
     def peer_address(self) -> str:
+        """The other side's; that of its first connection."""
         return self._peer_addr
 
     @property
     def extra_info(self) -> dict[str, Any]:
+        """The other side's certificate, and the cipher, of a comm with TLS."""
         return self._extra_info
 
     async def read(self, deserializers: Deserializers = None) -> Any:
@@ -173,11 +183,13 @@ class SessionComm(Comm):
         self._connection.abandon("the comm is aborted")
 
     def closed(self) -> bool:
+        """Whether it was closed here, or has ended and all that came was read."""
         return self._closed or self._connection.drained
 
     async def _maybe_offload(self, large: bool, work: Callable[[], T]) -> T:
         if large and self.allow_offload and OFFLOAD_THRESHOLD:
-            return await offload(work)
+            result: T = await offload(work)
+            return result
         return work()
 
     def _raise_if_closed(self) -> None:
@@ -253,7 +265,8 @@ class CwsListener(BaseListener):
     ) -> None:
         super().__init__()
         self._tls = _tls_of(self, address, connection_args)
-        self._host, self._port = parse_host_port(address, default_port)
+        host_port: tuple[str, int] = parse_host_port(address, default_port)
+        self._host, self._port = host_port
         self._default_host = default_host
         self._comm_handler = comm_handler
         self._deserialize = deserialize
@@ -262,17 +275,21 @@ class CwsListener(BaseListener):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        backlog = int(dask.config.get("distributed.comm.socket-backlog"))
-        bound = bind_sockets(self._port, address=self._host, backlog=backlog)
-        self._bound = bound[0].getsockname()[:2]
-        for one in bound:
-            if one.family == sockets.AF_INET:
-                self._bound = one.getsockname()[:2]
-                break
-        self._reception = AsyncioReception(
+        """Listen.
+
+        Raises:
+            OSError: It cannot, say because somebody else does there.
+            ValueError: The token's file has none.
+        """
+        reception = AsyncioReception(
             _endpoint(required=False), self._take, token=_token(), tls=self._tls
         )
-        await self._reception.listen(bound, backlog)
+        backlog = int(dask.config.get("distributed.comm.socket-backlog"))
+        bound = bind_sockets(self._port, address=self._host, backlog=backlog)
+        chosen = min(bound, key=lambda one: one.family is not sockets.AF_INET)
+        self._host, self._port = chosen.getsockname()[:2]
+        self._reception = reception
+        await reception.listen(bound, backlog)
 
     def stop(self) -> None:
         """Take no more connections; comms that are established go on."""
@@ -285,17 +302,19 @@ class CwsListener(BaseListener):
         """Where it listens."""
         if self._reception is None:
             raise ValueError(f"the listener of {self.prefix} has not started, or was stopped")
-        return self._bound
+        return self._host, self._port
 
     @property
     def listen_address(self) -> str:
-        return self.prefix + unparse_host_port(*self.get_host_port())
+        """Where it listens, with the scheme."""
+        return f"{self.prefix}{unparse_host_port(*self.get_host_port())}"
 
     @property
     def contact_address(self) -> str:
-        host, port = self.get_host_port()
-        host = ensure_concrete_host(host, default_host=self._default_host)
-        return self.prefix + unparse_host_port(host, port)
+        """Where it can be reached, with the scheme."""
+        bound, port = self.get_host_port()
+        host: str = ensure_concrete_host(bound, default_host=self._default_host)
+        return f"{self.prefix}{unparse_host_port(host, port)}"
 
     def _take(self, connection: AsyncioConnection) -> None:
         """A session has begun."""

@@ -4,6 +4,10 @@ For Dask's processes, which serialise and open what users gave them just where t
 ``tcp://``, with the same functions of Dask's. Safe in any thread.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportUnknownLambdaType=false
+# What distributed does not say about its types is not known here either.
+
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -11,9 +15,7 @@ from typing import Any, TypeAlias
 
 from distributed.protocol import pickle
 from distributed.protocol.compression import decompress, maybe_compress
-from distributed.protocol.serialize import (
-    Pickled as DaskPickled,
-)
+from distributed.protocol.serialize import Pickled as DaskPickled
 from distributed.protocol.serialize import (
     Serialize,
     ToPickle,
@@ -21,9 +23,7 @@ from distributed.protocol.serialize import (
     merge_and_deserialize,
     serialize_and_split,
 )
-from distributed.protocol.serialize import (
-    Serialized as DaskSerialized,
-)
+from distributed.protocol.serialize import Serialized as DaskSerialized
 from distributed.utils import ensure_memoryview
 
 from trouper.wire.cbor import Chunk
@@ -71,7 +71,9 @@ def encode_for_dask(
             case ToPickle():
                 return _pickled(value.data)
             case DaskPickled():
-                return Pickled(value.header["pickled-obj"], _decompressed(value))
+                return Pickled(
+                    value.header["pickled-obj"], _decompressed(value.header, value.frames)
+                )
             case Enum():
                 return EnumMember(type(value).__module__, type(value).__name__, value.name)
             case _:
@@ -95,12 +97,11 @@ def _serialized(
     return Serialized({**header, "compression": tuple(compression)}, frames)
 
 
-def _decompressed(marker: DaskSerialized | DaskPickled) -> Sequence[Chunk]:
-    return (
-        decompress(marker.header, marker.frames)
-        if "compression" in marker.header
-        else marker.frames
-    )
+def _decompressed(header: Mapping[str, Any], frames: Sequence[Chunk]) -> Sequence[Chunk]:
+    if "compression" not in header:
+        return frames
+    decompressed: list[Chunk] = decompress(header, frames)
+    return decompressed
 
 
 def _pickled(value: object) -> Pickled:
@@ -160,18 +161,21 @@ class _Opening:
         return {self.of(key): self.of(item) for key, item in value.items()}
 
     def _of_serialized(self, marker: Serialized) -> Any:
-        header, frames = self.of(marker.header), list(map(memoryview, marker.frames))
-        serialized = DaskSerialized(header, frames)
+        header, frames = self.of(marker.header), _views(marker.frames)
         if not self._deserialize:
-            return serialized
+            return DaskSerialized(header, frames)
         return merge_and_deserialize(
-            header, _decompressed(serialized), deserializers=self._deserializers
+            header, _decompressed(header, frames), deserializers=self._deserializers
         )
 
 
 def _unpickled(marker: Pickled) -> Any:
-    return pickle.loads(marker.pickle, buffers=list(map(memoryview, marker.buffers)))
+    return pickle.loads(marker.pickle, buffers=_views(marker.buffers))
 
 
 def _member(marker: EnumMember) -> Any:
     return getattr(getattr(import_allowed_module(marker.module), marker.cls), marker.name)
+
+
+def _views(frames: Sequence[Chunk]) -> list[Chunk]:
+    return [memoryview(frame) for frame in frames]
