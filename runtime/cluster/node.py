@@ -116,6 +116,10 @@ class Node:
             self.status = "closing"
             self._ended.set()
 
+    def close(self, reason: str) -> None:
+        """End the node in order, as its owner wishes."""
+        self.end(ExitCode.CLOSED, reason)
+
     async def wait_ended(self) -> Ending:
         """Until the node has come to an end, for whatever reason."""
         await self._ended.wait()
