@@ -124,6 +124,16 @@ class Connection:
             self._taken.unpark_all()
         return delivery
 
+    async def wait_sent(self) -> None:
+        """Until all that was queued has been given to the network, but for a last packet.
+
+        Raises:
+            SessionLost: The session has ended before, otherwise than by a goodbye.
+        """
+        while not (self.session.all_sent or self.session.ended):
+            await self._to_send.park()
+        self._raise_if_lost()
+
     def __aiter__(self) -> "Connection":
         return self
 
@@ -153,9 +163,9 @@ class Connection:
         self._taken.unpark_all()
         self.take(self.session.close(reason, trio.current_time()))
 
-    def abandon(self, reason: str) -> None:
+    def abandon(self, reason: str, code: Code = Code.ABANDONED) -> None:
         """End the session at once; the peer is told, if it can be."""
-        self.take(self.session.abandon(reason))
+        self.take(self.session.abandon(reason, code))
 
     async def wait_ended(self) -> None:
         """Until the session has ended and its last words are said."""

@@ -122,11 +122,16 @@ class Session(ABC):
             self._outbox.put_goodbye(Code.GOODBYE, cut_reason(reason))
         return self._take_events()
 
-    def abandon(self, reason: str) -> list[SessionEvent]:
+    def abandon(self, reason: str, code: Code = Code.ABANDONED) -> list[SessionEvent]:
         """End the session at once, whatever is under way; the peer is told, if it can be."""
         if self.ended is None:
-            self._abort(Code.ABANDONED, reason)
+            self._abort(code, reason)
         return self._take_events()
+
+    @property
+    def all_sent(self) -> bool:
+        """Whether all messages have been given to a connection, as far as it is known."""
+        return not self._outbox.waiting
 
     # what a shell says
 

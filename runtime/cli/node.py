@@ -5,10 +5,10 @@ import signal
 import ssl
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import trio
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 CLOSED, USAGE, LOST, REFUSED = 0, 2, 3, 4
 """Exit codes; those of a node that has begun are in `trouper.runtime.cluster.node.ExitCode`."""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 TABLE = "node"
 """Of the configuration file."""
@@ -64,7 +66,7 @@ class Resources(click.ParamType):
             self.fail(f"{value!r} is not of the form GPU=2,MEM=10e9", param, ctx)
 
 
-def option(name: str, **settings: Any) -> Any:
+def option(name: str, **settings: Any) -> Callable[[_Command], _Command]:
     """An option that the environment may give too, as ``TROUPER_...``."""
     variable = f"TROUPER_{name.removeprefix('--').upper().replace('-', '_')}"
     return click.option(name, envvar=variable, show_envvar=True, **settings)
