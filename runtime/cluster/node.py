@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
-from typing import get_args
+from typing import cast, get_args
 
 import msgspec
 import trio
@@ -218,8 +218,8 @@ class Node:
         match op:
             case ops.ComputeTask():
                 self._fail_task(op.key, op.run_id, error)
-            case {"op": "compute-task", "key": key, "run_id": int() as run_id}:
-                self._fail_task(key, run_id, error)
+            case {"op": "compute-task", "key": _, "run_id": int() as run_id}:
+                self._fail_task(cast("dict[str, object]", op)["key"], run_id, error)
             case _:
                 pass
 

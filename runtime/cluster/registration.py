@@ -107,7 +107,7 @@ async def register(link: DaskLink, node: Node, pulse: Pulse, facts: Facts) -> fl
     reply = await link.receive()
     answer = cast("dict[str, Any]", reply) if type(reply) is dict else {}
     if answer.get("status") != "OK":
-        said = answer.get("message") or answer.get("exception_text") or reply
-        raise NodeRefused(f"the scheduler does not take node {node.name!r}: {said!s:.500}")
+        said = answer.get("message") or answer.get("exception_text") or repr(answer)
+        raise NodeRefused(f"the scheduler does not take node {node.name!r}: {said:.500}")
     pulse.on_answer(answer, sent, time.time())
     return float(answer.get("heartbeat-interval") or 1.0)
