@@ -15,6 +15,7 @@ This is what it starts, each in a terminal of its own if you like:
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownVariableType=false, reportFunctionMemberAccess=false
+# pyright: reportPrivateImportUsage=false
 # What Dask does not say about its types is not known here either.
 
 import argparse

@@ -218,8 +218,9 @@ class Node:
         match op:
             case ops.ComputeTask():
                 self._fail_task(op.key, op.run_id, error)
-            case {"op": "compute-task", "key": _, "run_id": int() as run_id}:
-                self._fail_task(cast("dict[str, object]", op)["key"], run_id, error)
+            case {"op": "compute-task", "run_id": int() as run_id}:
+                fields = cast("dict[str, object]", op)
+                self._fail_task(fields.get("key"), run_id, error)
             case _:
                 pass
 
