@@ -99,7 +99,7 @@ def option(name: str, **settings: Any) -> Callable[[_Command], _Command]:
     type=click.FloatRange(0),
     default=30.0,
     show_default=True,
-    help="Seconds in which to reach the scheduler at the start.",
+    help="Seconds in which the scheduler has to be reached, and to take the node.",
 )
 @option(
     "--log-level",

@@ -128,6 +128,8 @@ class Node:
 
     async def wind_down(self) -> None:
         """Start nothing more, and wait until what runs has ended."""
+        if self.supervisor.closed:
+            return
         running = tuple([job.key for job in self.supervisor.owed])
         self.send(st.Pause())
         self.send(st.FreeKeys(running))

@@ -1,5 +1,6 @@
 """How a node introduces itself to its scheduler, and what it says in heartbeats."""
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -14,6 +15,14 @@ from trouper.actors.metrics import Metrics
 from trouper.runtime.cluster.node import ExitCode, Node
 from trouper.runtime.errors import NodeRefused
 from trouper.wire.keys import decode_key
+
+logger = logging.getLogger(__name__)
+
+NAME_TAKEN = "name taken"
+"""How a scheduler begins to say that another worker has this name."""
+
+NAME_TAKEN_S = 1.0
+"""After so many seconds it is asked for again."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,16 +81,39 @@ class Pulse:
             self._node.clock_ahead_s = theirs - (sent + received) / 2
 
 
-async def register(link: DaskLink, node: Node, pulse: Pulse, facts: Facts) -> float:
+async def register(
+    link: DaskLink, node: Node, pulse: Pulse, facts: Facts, deadline: float
+) -> float:
     """Introduce a node; how often, in seconds, the scheduler would like to hear of it.
 
-    The comm is the stream between both from then on.
+    The comm is the stream between both from then on. A name that is taken is asked for again for a
+    while: its holder may be a node that has died just now, and is still waited for.
 
     Raises:
         NodeRefused: The scheduler does not take it, and has said why.
     """
     versions = await trio.to_thread.run_sync(get_versions)
-    sent = time.time()
+    while True:
+        sent = time.time()
+        answer = await _introduce(link, node, pulse, facts, versions)
+        if answer.get("status") == "OK":
+            break
+        said = answer.get("message") or answer.get("exception_text") or repr(answer)
+        refused = f"the scheduler does not take node {node.name!r}: {said:.500}"
+        again = trio.current_time() + NAME_TAKEN_S
+        if not said.startswith(NAME_TAKEN) or again > deadline:
+            raise NodeRefused(refused)
+        logger.warning("%s; asking again in %g s", refused, NAME_TAKEN_S)
+        await trio.sleep_until(again)
+    pulse.on_answer(answer, sent, time.time())
+    return float(answer.get("heartbeat-interval") or 1.0)
+
+
+async def _introduce(
+    link: DaskLink, node: Node, pulse: Pulse, facts: Facts, versions: dict[str, Any]
+) -> dict[str, Any]:
+    """Say who this is; what the scheduler says to that."""
+    now = time.time()
     await link.send(
         {
             "op": "register-worker",
@@ -100,14 +132,9 @@ async def register(link: DaskLink, node: Node, pulse: Pulse, facts: Facts) -> fl
             "versions": versions,
             "metrics": pulse.metrics(),
             "extra": {},
-            "now": sent,
-            "stimulus_id": f"worker-connect-{sent}",
+            "now": now,
+            "stimulus_id": f"worker-connect-{now}",
         }
     )
-    reply = await link.receive()
-    answer = cast("dict[str, Any]", reply) if type(reply) is dict else {}
-    if answer.get("status") != "OK":
-        said = answer.get("message") or answer.get("exception_text") or repr(answer)
-        raise NodeRefused(f"the scheduler does not take node {node.name!r}: {said:.500}")
-    pulse.on_answer(answer, sent, time.time())
-    return float(answer.get("heartbeat-interval") or 1.0)
+    answer = await link.receive()
+    return cast("dict[str, Any]", answer) if type(answer) is dict else {"message": repr(answer)}
