@@ -18,7 +18,7 @@ from trouper.actors.execute import THREAD
 from trouper.actors.store import Store
 from trouper.wire import dask_stream as ops
 from trouper.wire import stimuli as st
-from trouper.wire.errors import InvalidKey
+from trouper.wire.errors import InvalidKey, NotEncodable
 from trouper.wire.keys import encode_key
 from trouper.wire.vocabulary import Key, Peer
 
@@ -44,6 +44,10 @@ class Owner(Protocol):
 
     def on_refused(self, op: object, error: Exception) -> None:
         """Something has come that cannot be done or understood."""
+        ...
+
+    def on_unsendable(self, op: dict[str, Any], error: NotEncodable) -> None:
+        """Something for the scheduler is left out, as it cannot be sent."""
         ...
 
 
@@ -83,14 +87,22 @@ async def comm(link: DaskLink, outbox: Outbox, intake: "Intake") -> None:
         SessionClosed: The session is over.
     """
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_send, link, outbox)
+        nursery.start_soon(_send, link, outbox, intake.owner)
         while True:
             intake.take(await link.receive())
 
 
-async def _send(link: DaskLink, outbox: Outbox) -> None:
+async def _send(link: DaskLink, outbox: Outbox, owner: Owner) -> None:
     while True:
-        await link.send(await outbox.take())
+        batch = await outbox.take()
+        try:
+            await link.send(batch)
+        except NotEncodable:  # because of one of them, or all together are too long
+            for op in batch:
+                try:
+                    await link.send([op])
+                except NotEncodable as error:
+                    owner.on_unsendable(op, error)
 
 
 class Intake:
@@ -103,7 +115,7 @@ class Intake:
     """
 
     def __init__(self, owner: Owner, store: Store, site: Site) -> None:
-        self._owner = owner
+        self.owner = owner
         self._store = store
         self._site = site
 
@@ -111,15 +123,15 @@ class Intake:
         """Take in one message of the stream."""
         for op in ops.read_batch(message):
             if isinstance(op, ops.NotAnOp):
-                self._owner.on_refused(op.op, op.error)
+                self.owner.on_refused(op.op, op.error)
                 continue
             try:
                 self._take(op)
             except (InvalidKey, NotSupported) as error:
-                self._owner.on_refused(op, error)
+                self.owner.on_refused(op, error)
 
     def _take(self, op: ops.StreamOp) -> None:
-        send = self._owner.send
+        send = self.owner.send
         match op:
             case ops.ComputeTask():
                 send(self._compute_task(op))
@@ -136,12 +148,12 @@ class Intake:
             case ops.RefreshWhoHas():
                 send(st.RefreshWhoHas(_by_key(op.who_has)))
             case ops.RemoveWorker():
-                self._owner.on_lost_worker(op.worker)
+                self.owner.on_lost_worker(op.worker)
                 send(st.RemoveWorker(op.worker))
             case ops.WorkerStatusChange():
-                self._owner.on_status_change(op)
+                self.owner.on_status_change(op)
             case ops.Close():
-                self._owner.on_close(op)
+                self.owner.on_close(op)
 
     def _compute_task(self, op: ops.ComputeTask) -> st.ComputeTask:
         if op.actor:

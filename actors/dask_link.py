@@ -3,12 +3,13 @@
 Both sides say first which Python and which pickle protocol they have, and whether they compress.
 """
 
+import pickle
 import sys
 from typing import Any, cast
 
 from trouper.wire.connection import Connection
-from trouper.wire.dask_message import DaskMessageDecoder, encode_dask_message
-from trouper.wire.errors import Code, ProtocolError
+from trouper.wire.dask_message import DaskMessageDecoder, Pickled, encode_dask_message
+from trouper.wire.errors import Code, NotEncodable, ProtocolError
 from trouper.wire.events import MessageReceived
 
 PICKLE_PROTOCOL = 5
@@ -46,11 +47,13 @@ class DaskLink:
     async def send(self, message: object, *, resend: bool = True) -> None:
         """Send a message, as soon as there is room for it.
 
+        What is neither plain data nor a marker is pickled, as every receiver of Dask's expects.
+
         Raises:
-            NotEncodable: It consists of more than plain data and markers, or is too long.
+            NotEncodable: Something in it cannot be pickled, or it is too long.
             SessionClosed: The session is over.
         """
-        body, buffers = encode_dask_message(message)
+        body, buffers = encode_dask_message(message, _pickled)
         await self.connection.send(body, buffers, resend=resend)
 
     async def receive(self) -> Any:
@@ -69,3 +72,11 @@ class DaskLink:
         """Ask for something, and wait for the answer."""
         await self.send({"op": op, "reply": True, **arguments})
         return await self.receive()
+
+
+def _pickled(value: object) -> Pickled:
+    try:
+        return Pickled(pickle.dumps(value, PICKLE_PROTOCOL))
+    except Exception as error:
+        kind = type(value).__qualname__
+        raise NotEncodable(f"a {kind} cannot be part of a message: {error!r:.200}") from error

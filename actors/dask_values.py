@@ -44,14 +44,18 @@ def load(serialized: Serialized) -> object:
     return cast("object", deserialize(serialized.header, list(serialized.frames)))
 
 
-@lru_cache(maxsize=256)
 def type_of(kind: type) -> tuple[bytes, str]:
     """The pickle of a type, and its name, as a scheduler wants to know them."""
-    name: str = typename(kind)
     try:
-        return cloudpickle.dumps(kind), name
+        return _type_of(kind)
     except Exception:  # noqa: BLE001 - a user's metaclass may raise whatever it likes
+        name = type.__getattribute__(kind, "__qualname__")
         return cloudpickle.dumps(name), name
+
+
+@lru_cache(maxsize=256)
+def _type_of(kind: type) -> tuple[bytes, str]:
+    return cloudpickle.dumps(kind), typename(kind)
 
 
 def error_message(error: BaseException, status: str = "error") -> dict[str, Any]:
@@ -59,23 +63,38 @@ def error_message(error: BaseException, status: str = "error") -> dict[str, Any]
 
     The exception is pickled, with the pickle serialised as a value: two layers. One that cannot be
     pickled and unpickled becomes a plain `Exception` with its text; one that is too long is cut.
+    Raises nothing, whatever users' exceptions do.
     """
     most = cast("int", dask.config.get("distributed.admin.max-error-length"))
     chain = list(_causes(error))
     tblib.pickling_support.install(*chain)
     text = "".join(traceback.format_tb(error.__traceback__))
-    short = truncate_exception(error, most)
-    said = _loadable(short)
-    if said is None:
-        said = pickle.dumps(Exception(cut_reason(repr(error))))
+    said, brief = _brief(error, most)
     trace = _loadable(error.__traceback__) or pickle.dumps(text)
     return {
         "status": status,
         "exception": dump(said),
         "traceback": dump(trace) if len(trace) <= most else None,
-        "exception_text": repr(short),
-        "traceback_text": text,
+        "exception_text": brief,
+        "traceback_text": _sendable(text),
     }
+
+
+def _brief(error: BaseException, most: int) -> tuple[bytes, str]:
+    """A pickle of an exception, and its text; neither much longer than that."""
+    try:
+        text = _sendable(repr(error)[:most])
+        short = truncate_exception(error, most)
+    except Exception:  # noqa: BLE001 - whatever users' classes raise
+        text = f"<{type(error).__qualname__}, which cannot be shown as text>"
+        short = None
+    said = None if short is None else _loadable(short)
+    return said or pickle.dumps(Exception(cut_reason(text))), text
+
+
+def _sendable(text: str) -> str:
+    """A text with nothing in it that is no Unicode."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _loadable(thing: BaseException | TracebackType | None) -> bytes | None:

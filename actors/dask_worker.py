@@ -10,7 +10,8 @@ worker and the state of its thread pool, in a context variable and in two thread
 # `DaskWorker` is put where Dask keeps a `distributed.Worker`, and no subclass of it.
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Protocol
 
 from dask.utils import parse_timedelta
 from distributed import Client, Security
@@ -20,6 +21,46 @@ from distributed.worker import _worker_cvar as worker_variable
 
 from trouper.actors.job import Job
 from trouper.wire.keys import UserKey, decode_key
+
+
+class Host(Protocol):
+    """What a node does for its tasks. Called in their threads."""
+
+    def secede(self, job: Job) -> None:
+        """Give the slot of a job back; called in the thread that runs it."""
+        ...
+
+    def send_event(self, topics: Collection[str], message: object) -> None:
+        """Have the scheduler log an event."""
+        ...
+
+    def keys(self) -> list[UserKey]:
+        """What is in memory."""
+        ...
+
+    def value_of(self, key: UserKey) -> object:
+        """A value that is in memory. Raises `KeyError` if there is none."""
+        ...
+
+    def put(self, values: Mapping[UserKey, object]) -> None:
+        """Keep values."""
+        ...
+
+
+class Data(Mapping[UserKey, object]):
+    """What is in the memory of a node, as it is whenever it is looked at."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def __getitem__(self, key: UserKey) -> object:
+        return self._host.value_of(key)
+
+    def __iter__(self) -> Iterator[UserKey]:
+        return iter(self._host.keys())
+
+    def __len__(self) -> int:
+        return len(self._host.keys())
 
 
 class Scheduler:
@@ -59,10 +100,8 @@ class DaskWorker:
         self.local_directory = local_directory
         self.loop = self
         """Dask's functions tell a stock worker's loop what the machine here knows already."""
-        self.secede: Callable[[Job], None] = _nowhere
-        """Gives the slot of a job back; called in the thread that runs it. Set by the node."""
-        self.send_event: Callable[[Collection[str], object], None] = _nowhere
-        """Sends an event to the scheduler; called in any thread. Set by the node."""
+        self.host: Host
+        """Set by the node, before a task can ask for anything."""
         self._security = security
         self._client: Client | None = None
         self._lock = threading.Lock()
@@ -73,7 +112,7 @@ class DaskWorker:
         task_state.key = decode_key(job.key)
         task_state.start_time = start
         task_state.execution_state = {"worker": self}
-        pool_state.executor = Seat(job, self.secede)
+        pool_state.executor = Seat(job, self.host.secede)
 
     def get_current_task(self) -> UserKey:
         """The key of the task that asks."""
@@ -82,7 +121,16 @@ class DaskWorker:
 
     def log_event(self, topic: str | Collection[str], msg: object) -> None:
         """Log an event with the scheduler."""
-        self.send_event([topic] if isinstance(topic, str) else topic, msg)
+        self.host.send_event([topic] if isinstance(topic, str) else topic, msg)
+
+    @property
+    def data(self) -> Data:
+        """What is in memory here."""
+        return Data(self.host)
+
+    def update_data(self, data: Mapping[UserKey, object]) -> None:
+        """Keep what a task scatters; its client tells the scheduler."""
+        self.host.put(data)
 
     def add_callback(self, callback: Callable[..., object], *args: object) -> None:
         """What a stock worker's loop would do."""
@@ -111,10 +159,6 @@ class DaskWorker:
             client, self._client = self._client, None
         if client is not None:
             client.close(timeout=5)
-
-
-def _nowhere(*_: object) -> None:
-    raise RuntimeError("the node has not begun")
 
 
 class Seat:

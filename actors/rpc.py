@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_values import error_message
 from trouper.actors.errors import NotSupported
-from trouper.wire.errors import Code, ProtocolError, SessionClosed
+from trouper.wire.errors import Code, NotEncodable, ProtocolError, SessionClosed
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,12 @@ async def _answer_one(link: DaskLink, handlers: Mapping[str, Handler]) -> bool:
         return False
     reply = await _reply_to(Request(op, link, families), handlers, arguments)
     if wants_reply:
-        await link.send(reply)
+        try:
+            await link.send(reply)
+        except NotEncodable as error:
+            logger.warning("the answer to request %r cannot be sent: %s", op, error)
+            reply = error_message(error, "uncaught-error")
+            await link.send(reply)
         if op == "get_data" and gave_data(reply):
             await link.receive()  # who got data says so
     return not closes

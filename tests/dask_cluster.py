@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class Cluster:
 
     def _start(self, name: str, *arguments: list[str]) -> Process:
         log = self.directory / f"{name}.log"
-        process = Process(name, sum(arguments, []), log, self._config)
+        process = Process(name, [*chain(*arguments)], log, self._config)
         self._processes.append(process)
         return process
 

@@ -13,6 +13,6 @@ from trouper.wire.limits import Limits
 
 if __name__ == "__main__":
     limits = Limits(**json.loads(sys.argv.pop(1)))
-    opening.open_node = partial(opening.open_node, limits=limits)  # type: ignore[assignment]
+    opening.open_node = partial(opening.open_node, limits=limits)
     sys.argv[0] = "trouper"
     main()

@@ -183,8 +183,7 @@ class Handlers:
 
     async def keys(self, request: Request) -> Any:
         """What is in memory."""
-        tasks = self._node.supervisor.machine.ledger.tasks
-        return [decode_key(key) for key, task in tasks.items() if task.phase == "memory"]
+        return self._node.keys()
 
     async def versions(self, request: Request, packages: Any = None) -> Any:
         """Of Python and of the packages that matter."""

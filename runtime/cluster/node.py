@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import trio
@@ -20,7 +20,6 @@ from trouper.actors.dask_task import Site, Specs, Values
 from trouper.actors.dask_values import error_message
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.fetched import Found
-from trouper.actors.job import Job
 from trouper.actors.store import Store
 from trouper.runtime.cluster.arrivals import Arrivals
 from trouper.runtime.cluster.reports import Reports
@@ -29,8 +28,9 @@ from trouper.runtime.machine import Machine
 from trouper.runtime.supervisor import Supervisor
 from trouper.wire import dask_stream as ops
 from trouper.wire import stimuli as st
+from trouper.wire.errors import NotEncodable
 from trouper.wire.instructions import Reply, Report
-from trouper.wire.keys import decode_key
+from trouper.wire.keys import UserKey, decode_key
 from trouper.wire.vocabulary import Key, Peer
 
 logger = logging.getLogger(__name__)
@@ -84,9 +84,6 @@ class Node:
         """In Dask's words."""
         self.supervisor: Supervisor
         """Set by `open_node` before anybody else sees the node."""
-        self._loop = trio.lowlevel.current_trio_token()
-        worker.secede = self._secede
-        worker.send_event = self._send_event
         self.clock_ahead_s = 0.0
         """By how much the scheduler's clock is ahead of ours."""
         self.site = Site(worker, self.now)
@@ -137,6 +134,11 @@ class Node:
             self._quiet = trio.Event()
             await self._quiet.wait()
 
+    def keys(self) -> list[UserKey]:
+        """What is in memory."""
+        tasks = self.supervisor.machine.ledger.tasks
+        return [decode_key(key) for key, task in tasks.items() if task.phase == "memory"]
+
     def freeze(self) -> Machine:
         """A copy of the machine as it is now, between two stimuli; the node goes on."""
         return Machine.from_snapshot(self.supervisor.machine.snapshot())
@@ -181,7 +183,8 @@ class Node:
         """Give a stimulus to the machine."""
         if isinstance(stimulus, st.FreeKeys):
             self._arrivals.give_up(stimulus.keys)
-        self.supervisor.send(stimulus)
+        if not self.supervisor.closed:  # by a fault, while the stream still brings something
+            self.supervisor.send(stimulus)
 
     def on_status_change(self, op: ops.WorkerStatusChange) -> None:
         """Take on a status, and say so."""
@@ -226,6 +229,10 @@ class Node:
             case _:
                 pass
 
+    def on_unsendable(self, op: dict[str, Any], error: NotEncodable) -> None:
+        """What users have put into an op has no form in which it could be sent."""
+        logger.error("the scheduler is not told %r: %s", op["op"], error)
+
     def _fail_task(self, key: object, run_id: int, error: Exception) -> None:
         self.outbox.put(
             {
@@ -239,12 +246,6 @@ class Node:
             }
         )
         self.outbox.flush()
-
-    def _secede(self, job: Job) -> None:
-        self.supervisor.threads.secede(job)
-
-    def _send_event(self, topics: Collection[str], message: object) -> None:
-        self._loop.run_sync_soon(self.log_event, topics, message)
 
     def log_event(self, topics: Collection[str], message: object) -> None:
         """Have the scheduler log an event."""

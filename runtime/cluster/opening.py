@@ -26,6 +26,7 @@ from trouper.actors.timers import timers
 from trouper.runtime.cluster.addresses import address_of, host_and_port, host_towards
 from trouper.runtime.cluster.dialling import Dialler
 from trouper.runtime.cluster.handlers import Handlers
+from trouper.runtime.cluster.hosting import Hosting
 from trouper.runtime.cluster.node import ExitCode, Node
 from trouper.runtime.cluster.registration import Facts, Pulse, register
 from trouper.runtime.journal.recorder import JournalOptions, Recorder
@@ -242,6 +243,7 @@ def _assemble(
         recorder = Recorder(machine, str(name), options.journal)
         stack.callback(recorder.close)
     node = Node(name, address, worker)
+    worker.host = Hosting(node)
     node.supervisor = Supervisor(
         machine,
         node.store,
