@@ -1,4 +1,4 @@
-"""A real scheduler, two stock workers on ``cws://``, and clients: what Dask does works as before."""
+"""A real scheduler, two stock workers on ``cws://``, and clients: Dask works as before."""
 
 from collections.abc import Generator
 
