@@ -460,8 +460,10 @@ def token_file(directory: Path, token: str) -> str:
 
 
 def test_the_right_token_lets_in_and_another_is_refused_for_good(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dask_comm, "_REFUSED_S", 0.0)
+
     async def story() -> None:
         with dask.config.set({"trouper.token-file": token_file(tmp_path, "sesame")}):
             listener = await core.listen("cws://127.0.0.1:0", hold)
@@ -477,6 +479,7 @@ def test_the_right_token_lets_in_and_another_is_refused_for_good(
             ):
                 await core.connect(listener.contact_address)
             assert f"was refused: {said} (unauthorized)" in caplog.text
+            assert f"the session was refused (unauthorized): {said}" in caplog.text
         listener.stop()
 
     run(story)
@@ -491,6 +494,7 @@ async def hold(comm: Any) -> None:
 def test_the_token_may_be_named_in_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dask_comm, "_REFUSED_S", 0.0)
     monkeypatch.setenv("TROUPER_TOKEN_FILE", token_file(tmp_path, "sesame"))
 
     async def story() -> None:

@@ -234,8 +234,12 @@ class CwsConnector(Connector):
                 raise FatalCommClosedError(failed) from error
             raise CommClosedError(failed) from error
         except SessionRefused as error:
-            kind = CommClosedError if error.code in _PASSING else FatalCommClosedError
-            raise kind(f"{self.prefix}{address}: {error}") from error
+            failed = f"{self.prefix}{address}: {error}"
+            if error.code in _PASSING:
+                raise CommClosedError(failed) from error
+            logger.warning("%s", failed)
+            await asyncio.sleep(_REFUSED_S)
+            raise FatalCommClosedError(failed) from error
         _set_timeout(connection)
         return SessionComm(connection, self.prefix, deserialize, self.prefix + address)
 
@@ -361,6 +365,10 @@ class CwssBackend(BaseTCPBackend):
 
 _PASSING = (Code.BUSY, Code.DISCONNECTED, Code.TIMEOUT, Code.ABANDONED, Code.GOODBYE)
 """Refusals after which it makes sense to try again."""
+
+_REFUSED_S = 1.0
+"""Who is refused for good is told after this: a stock worker tries again all the same, ten times a
+second, and would fill the logs of both sides."""
 
 
 def _endpoint(*, required: bool) -> Endpoint:
