@@ -137,7 +137,7 @@ def test_a_worker_whose_connections_are_cut_is_lost_unless_they_resume(resumes: 
 
 
 def test_a_wrong_token_is_told_on_both_sides(tmp_path: Path) -> None:
-    tokens = {}
+    tokens: dict[str, dict[str, str]] = {}
     for token in ("sesame", "mellon"):
         path = tmp_path / token
         path.write_text(token)
