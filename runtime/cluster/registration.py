@@ -1,8 +1,10 @@
 """How a node introduces itself to its scheduler, and what it says in heartbeats."""
 
+import logging
 import os
 import time
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, cast
 
 import msgspec
@@ -10,10 +12,17 @@ import trio
 from distributed.versions import get_versions
 
 from trouper.actors.dask_link import DaskLink
+from trouper.actors.heartbeat import interval_of
 from trouper.actors.metrics import Metrics
 from trouper.runtime.cluster.node import ExitCode, Node
 from trouper.runtime.errors import NodeRefused
+from trouper.wire.errors import ProtocolError, SessionClosed
 from trouper.wire.keys import decode_key
+
+logger = logging.getLogger(__name__)
+
+FIRST_INTERVAL_S = 1.0
+"""Between heartbeats, if the scheduler does not say."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +77,7 @@ class Pulse:
         """Set the clock, or find out that nobody knows this node any more."""
         if answer.get("status") == "missing":
             self._node.end(ExitCode.LOST, "the scheduler does not know this node any more")
-        elif isinstance(theirs := answer.get("time"), float):
+        elif isinstance(theirs := answer.get("time"), float) and isfinite(theirs):
             self._node.clock_ahead_s = theirs - (sent + received) / 2
 
 
@@ -104,10 +113,16 @@ async def register(link: DaskLink, node: Node, pulse: Pulse, facts: Facts) -> fl
             "stimulus_id": f"worker-connect-{sent}",
         }
     )
-    reply = await link.receive()
+    try:
+        reply = await link.receive()
+    except (ProtocolError, SessionClosed) as error:
+        raise NodeRefused(f"the scheduler does not answer node {node.name!r}: {error}") from error
     answer = cast("dict[str, Any]", reply) if type(reply) is dict else {}
     if answer.get("status") != "OK":
         said = answer.get("message") or answer.get("exception_text") or reply
         raise NodeRefused(f"the scheduler does not take node {node.name!r}: {said!s:.500}")
     pulse.on_answer(answer, sent, time.time())
-    return float(answer.get("heartbeat-interval") or 1.0)
+    plugins = [name for name in answer.get("worker-plugins") or () if name != "shuffle"]
+    if plugins:
+        logger.warning("a trouper node runs no plugins; not these: %s", plugins)
+    return interval_of(answer) or FIRST_INTERVAL_S
