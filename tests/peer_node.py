@@ -1,10 +1,11 @@
 """A node without a scheduler, in a process of its own: it holds values, or fetches them.
 
-    python tests/peer_node.py hold SMALL LARGE NBYTES
-    python tests/peer_node.py fetch SMALL LARGE NBYTES URL
+    peer_node.py hold SMALL LARGE NBYTES
+    peer_node.py fetch SMALL LARGE NBYTES URL
 
-Both know the same values: so many small ones, and so many large ones of so many bytes. A node says
-what happens to it as lines of JSON on its standard output. It ends when its standard input does.
+`soak_exchange` starts it so. Both know the same values: so many small ones, and so many large ones
+of so many bytes. A node says what happens to it as lines of JSON on its standard output. It ends
+when its standard input does.
 
 Large values are fetched as inputs of tasks that look at them, small ones as copies. In the place of
 a scheduler, `Node` says again who holds what is missing.
@@ -23,6 +24,7 @@ import numpy as np
 import trio
 from gates import until
 from pair import endpoint
+from resident import peak_nbytes, resident_nbytes
 from sides import QUICK
 
 from trouper.actors.execute import THREAD, execute
@@ -197,6 +199,7 @@ async def hold(small: int, large: int, nbytes: int) -> None:
 async def fetch(small: int, large: int, nbytes: int, url: str) -> None:
     """Fetch the values, say how it went, and let them go."""
     async with open_node(2 * nbytes) as node:
+        before_nbytes = resident_nbytes()
         node.holder = url
         keys = [f"small-{i}" for i in range(small)]
         node.supervisor.send(AcquireReplicas(dict.fromkeys(keys, (url,))))
@@ -228,6 +231,7 @@ async def fetch(small: int, large: int, nbytes: int, url: str) -> None:
             right=right,
             network_failures=node.network_failures,
             still_held=len(node.supervisor.machine.ledger.tasks),
+            grown_nbytes=peak_nbytes() - before_nbytes,
         )
         await trio.sleep_forever()
 

@@ -8,6 +8,7 @@ Fails unless every value arrives, right and once. The suite runs the same with f
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,7 +21,8 @@ from typing import Any
 import trio
 from sides import open_cutter
 
-NODE = str(Path(__file__).parent / "peer_node.py")
+HERE = Path(__file__).parent
+NODE = str(HERE / "peer_node.py")
 
 
 class Process:
@@ -52,9 +54,15 @@ async def open_process(
     """A node for the length of a block."""
     command = [sys.executable, NODE, role, *map(str, (small, large, nbytes)), *url]
     async with trio.open_nursery() as nursery:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         process: trio.Process = await nursery.start(
-            partial(trio.run_process, command, check=False, **pipes)
+            partial(
+                trio.run_process,
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                check=False,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(HERE / "bench")])},
+            )
         )
         yield Process(process)
         nursery.cancel_scope.cancel()
