@@ -5,23 +5,26 @@ arrived; it is well advised to send each packet as one WebSocket message.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import cbor2
 import msgspec
 
 from trouper.wire.assembly import Assembler, Parts
-from trouper.wire.cbor import CborDecoder, Chunk
+from trouper.wire.cbor import CborDecoder, Chunk, begin_array, encode_number
 from trouper.wire.errors import Code, ProtocolError
-from trouper.wire.frames import Data, Frame, Goodbye, Lost, Piece, frame_of
+from trouper.wire.frames import Alive, Data, Frame, Goodbye, Lost, Piece, Shape, frame_of
 from trouper.wire.limits import HEAD_DEPTH, HEAD_ITEMS, HEAD_NBYTES, HELLO_NBYTES, PACKET_FRAMES
 
 _PREFIX_NBYTES = 4
 _JOINED_NBYTES = 1 << 14
 """Chunks up to this length are put together: a copy costs less than a chunk of its own."""
 
+_ALIVE, _DATA = b"\x82\x03", b"\x84\x04"
+"""How these frames begin: an array of so many fields, and the number of the frame."""
 
-class Incoming(NamedTuple):
+
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """A message that has arrived whole."""
 
     sequence: int
@@ -33,7 +36,7 @@ PacketItem: TypeAlias = Frame | Incoming
 
 def packet(frames: Sequence[Frame], tail: Sequence[Chunk] = ()) -> list[Chunk]:
     """One packet, as chunks to be written one after the other; large ones are not copied."""
-    head = cbor2.dumps([msgspec.to_builtins(frame) for frame in frames])
+    head = b"".join((begin_array(len(frames)), *map(_encoded, frames)))
     chunks: list[Chunk] = []
     joined: list[Chunk] = [len(head).to_bytes(_PREFIX_NBYTES, "big"), head]
     for chunk in tail:
@@ -45,6 +48,25 @@ def packet(frames: Sequence[Frame], tail: Sequence[Chunk] = ()) -> list[Chunk]:
     if joined:
         chunks.append(b"".join(joined))
     return chunks
+
+
+def _encoded(frame: Frame) -> bytes:
+    """Its CBOR. What is said all the time is put together here, in a quarter of the time."""
+    if type(frame) is Alive:
+        return _ALIVE + encode_number(frame.received)
+    if type(frame) is Data:
+        shapes = map(_encoded_shape, frame.shapes)
+        begun = begin_array(len(frame.shapes))
+        return b"".join(
+            (_DATA, encode_number(frame.first), begun, *shapes, encode_number(frame.nbytes))
+        )
+    return cbor2.dumps(msgspec.to_builtins(frame))
+
+
+def _encoded_shape(shape: Shape) -> bytes:
+    if isinstance(shape, int):
+        return encode_number(shape)
+    return b"".join((begin_array(len(shape)), *map(encode_number, shape)))
 
 
 class PacketReader:
@@ -79,42 +101,61 @@ class PacketReader:
             raise ProtocolError(Code.MALFORMED, "text arrived, where only binary is spoken")
         view = memoryview(data)
         while view:
-            if self._tail_nbytes:
+            if not self._tail_nbytes:
+                head, view = self._take_head(view)
+                if head is None:
+                    return
+                yield from self._frames(head)
+            if self._assembler.busy:  # messages without a byte have no tail to come with
                 tail = view[: self._tail_nbytes]
                 view = view[len(tail) :]
                 self._tail_nbytes -= len(tail)
-                yield from self._messages(tail)
-                continue
-            head, view = self._take_head(view)
-            if head is None:
-                return
-            for frame in self._frames(head):
-                yield frame
-                if isinstance(frame, Data):  # messages without a byte have no tail to come with
-                    yield from self._messages(memoryview(b""))
+                yield from self._numbered(self._assembler.fill(tail))
 
-    def _messages(self, tail: memoryview) -> Iterator[Incoming]:
-        for parts in self._assembler.fill(tail):
+    def buffer(self) -> memoryview | None:
+        """Where the next bytes belong, if it is worth to read them there; see `Assembler.buffer`."""
+        return self._assembler.buffer(self._tail_nbytes) if self._tail_nbytes else None
+
+    def filled(self, nbytes: int) -> Iterator[Incoming]:
+        """So many bytes have been put there; see `read`."""
+        self._tail_nbytes -= nbytes
+        return self._numbered(self._assembler.filled(nbytes))
+
+    def _numbered(self, messages: list[Parts]) -> Iterator[Incoming]:
+        for parts in messages:
             yield Incoming(self._sequence, parts)
             self._sequence += 1
 
     def _take_head(self, view: memoryview) -> tuple[Chunk | None, memoryview]:
         """The next head, None if it has not arrived whole; and what follows it."""
+        if self._head or len(view) < _PREFIX_NBYTES:
+            return self._take_pieces_of_head(view)
+        nbytes = _PREFIX_NBYTES + self._head_nbytes(view)
+        if len(view) < nbytes:
+            return self._take_pieces_of_head(view)
+        return view[_PREFIX_NBYTES:nbytes], view[nbytes:]
+
+    def _take_pieces_of_head(self, view: memoryview) -> tuple[Chunk | None, memoryview]:
+        """The same, with what has arrived before."""
         view = self._collect(view, _PREFIX_NBYTES)
         if len(self._head) < _PREFIX_NBYTES:
             return None, view
-        nbytes = int.from_bytes(self._head[:_PREFIX_NBYTES], "big")
+        nbytes = _PREFIX_NBYTES + self._head_nbytes(self._head)
+        view = self._collect(view, nbytes)
+        if len(self._head) < nbytes:
+            return None, view
+        head = self._head[_PREFIX_NBYTES:]
+        self._head = bytearray()
+        return head, view
+
+    def _head_nbytes(self, prefix: Chunk) -> int:
+        nbytes = int.from_bytes(prefix[:_PREFIX_NBYTES], "big")
         limit = HEAD_NBYTES if self.trusted else HELLO_NBYTES
         if nbytes > limit:
             raise ProtocolError(
                 Code.LIMIT, f"the head of a packet has {nbytes:,} bytes; {limit:,} are allowed"
             )
-        view = self._collect(view, _PREFIX_NBYTES + nbytes)
-        if len(self._head) < _PREFIX_NBYTES + nbytes:
-            return None, view
-        head = self._head[_PREFIX_NBYTES:]
-        self._head = bytearray()
-        return head, view
+        return nbytes
 
     def _collect(self, view: memoryview, wanted: int) -> memoryview:
         """Fill `_head` up to this length; what is left of the view."""
@@ -129,13 +170,14 @@ class PacketReader:
             raise ProtocolError(
                 Code.MALFORMED, f"a head is an array of 1 to {PACKET_FRAMES} frames"
             )
-        for left, item in zip(range(len(frames) - 1, -1, -1), frames, strict=True):
+        last = len(frames) - 1
+        for index, item in enumerate(frames):
             frame = frame_of(item)
-            if isinstance(frame, (Data, Piece)):
-                if left:
+            if type(frame) is Data or type(frame) is Piece:
+                if index < last:
                     raise ProtocolError(Code.UNEXPECTED, "frames follow one that has a tail")
                 self._expect_tail(frame)
-            elif isinstance(frame, (Lost, Goodbye)) and self._assembler.busy:
+            elif self._assembler.busy and isinstance(frame, (Lost, Goodbye)):
                 raise ProtocolError(Code.UNEXPECTED, "a message has begun and not ended")
             yield frame
 
