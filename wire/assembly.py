@@ -52,7 +52,7 @@ class Assembler:
                 Code.LIMIT,
                 f"a message of {max(totals):,} bytes; {self._max_message_nbytes:,} are allowed",
             )
-        if max(parts[0] for parts in lengths) > BODY_NBYTES:
+        if max(lengths)[0] > BODY_NBYTES:
             raise ProtocolError(
                 Code.LIMIT, f"a message whose body is longer than {BODY_NBYTES:,} bytes"
             )

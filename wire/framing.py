@@ -136,24 +136,31 @@ class Framer:
         return view[nbytes - known :]
 
     def _begin(self, head: bytes) -> None:
-        opcode, final = head[0] & _OPCODE, bool(head[0] & _FINAL)
         length, masked = head[1] & _LENGTH, bool(head[1] & _MASKED)
-        if head[0] & _RESERVED:
+        if masked is not (self._new_mask is None):
+            raise _malformed("a client has to mask its frames, and a server must not")
+        if head[0] == _FINAL | BINARY and not self._in_message:  # most are
+            opcode = BINARY
+        else:
+            opcode = self._checked_opcode(head[0], length)
+        self._opcode = opcode
+        self._mask = head[-4:] if masked else b""
+        extended = head[2 : len(head) - len(self._mask)]
+        self._left = int.from_bytes(extended, "big") if extended else length
+
+    def _checked_opcode(self, first: int, length: int) -> int:
+        opcode, final = first & _OPCODE, bool(first & _FINAL)
+        if first & _RESERVED:
             raise _malformed("a frame has reserved bits: no extension, say compression, was agreed")
         if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
             raise _malformed(f"unknown opcode {opcode}")
-        if masked is not (self._new_mask is None):
-            raise _malformed("a client has to mask its frames, and a server must not")
         if opcode >= CLOSE and (length > _CONTROL_NBYTES or not final):
             raise _malformed("a control frame is too long, or in pieces")
         if opcode < CLOSE:
             if (opcode == CONTINUATION) is not self._in_message:
                 raise _malformed("a message begins in another one, or goes on without beginning")
             self._in_message = not final
-        self._opcode = opcode
-        self._mask = head[-4:] if masked else b""
-        extended = head[2 : len(head) - len(self._mask)]
-        self._left = int.from_bytes(extended, "big") if extended else length
+        return opcode
 
     def _unmasked(self, payload: memoryview) -> Chunk:
         if not self._mask:

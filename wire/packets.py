@@ -4,6 +4,7 @@ Where the bytes are cut on their way has no meaning. A shell may give a `PacketR
 arrived; it is well advised to send each packet as one WebSocket message.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias, cast
 
@@ -14,7 +15,7 @@ from trouper.wire.assembly import Assembler, Parts
 from trouper.wire.cbor import CborDecoder, Chunk, begin_array, encode_number
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.frames import Alive, Data, Frame, Goodbye, Lost, Piece, Shape, frame_of
-from trouper.wire.limits import HEAD_DEPTH, HEAD_ITEMS, HEAD_NBYTES, HELLO_NBYTES, PACKET_FRAMES
+from trouper.wire.limits import HEAD_DEPTH, HEAD_ITEMS, HEAD_NBYTES, HELLO_NBYTES, PACKET_FRAMES, PACKET_NBYTES
 
 _PREFIX_NBYTES = 4
 _JOINED_NBYTES = 1 << 14
@@ -22,6 +23,11 @@ _JOINED_NBYTES = 1 << 14
 
 _ALIVE, _DATA = b"\x82\x03", b"\x84\x04"
 """How these frames begin: an array of so many fields, and the number of the frame."""
+
+_NUMBER = rb"([\0-\x17]|\x18.|\x19..|\x1a....)"
+_USUAL_HEAD = re.compile(
+    rb"(?:\x81|\x82\x82\x03%b)\x84\x04%b\x81%b%b" % ((_NUMBER,) * 4), re.DOTALL
+)
 
 
 class Incoming(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +73,24 @@ def _encoded_shape(shape: Shape) -> bytes:
     if isinstance(shape, int):
         return encode_number(shape)
     return b"".join((begin_array(len(shape)), *map(encode_number, shape)))
+
+
+def _usual_frames(head: Chunk) -> tuple[Alive | None, Data] | None:
+    """The frames of a head that begins one message without buffers, as most do; None of another.
+
+    It takes a third of the time that it takes to decode any CBOR and to look at what it is.
+    """
+    match = _USUAL_HEAD.fullmatch(head)
+    if match is None:
+        return None
+    received, first, length, nbytes = match.groups()
+    alive = None if received is None else Alive(_number(received))
+    data = Data(_number(first), (_number(length),), _number(nbytes))
+    return (alive, data) if data.first and data.nbytes <= PACKET_NBYTES else None
+
+
+def _number(encoded: bytes) -> int:
+    return encoded[0] if len(encoded) == 1 else int.from_bytes(encoded[1:], "big")
 
 
 class PacketReader:
@@ -164,6 +188,14 @@ class PacketReader:
         return view[missing:]
 
     def _frames(self, head: Chunk) -> Iterator[Frame]:
+        usual = _usual_frames(head)
+        if usual is not None:
+            alive, data = usual
+            if alive is not None:
+                yield alive
+            self._expect_tail(data)
+            yield data
+            return
         items: object = self._decoder.decode(head)
         frames = cast("tuple[object, ...]", items) if type(items) is tuple else ()
         if not 1 <= len(frames) <= PACKET_FRAMES:
