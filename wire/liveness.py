@@ -65,9 +65,8 @@ class Liveness:
     @property
     def deadline(self) -> float:
         """When `check` has something to say."""
-        if self.alive_due:
-            return self._silent_at
-        return min(self._silent_at, self._alive_at)
+        silent_at = self._silent_at
+        return silent_at if self.alive_due else min(silent_at, self._alive_at)
 
     @property
     def _silent_at(self) -> float:
