@@ -64,14 +64,20 @@ class SocketTransport(Transport):
                 raise trio.BrokenResourceError(str(error)) from error
 
     async def read_into(self, buffer: memoryview) -> int:
-        while True:
+        filled = 0
+        while not filled:
             await trio.lowlevel.wait_readable(self._socket)
             try:
-                return os.readv(self._socket.fileno(), (buffer,))
+                while filled < len(buffer):  # more may have come; to wait for it takes longer
+                    nbytes = os.readv(self._socket.fileno(), (buffer[filled:],))
+                    if not nbytes:
+                        return filled
+                    filled += nbytes
             except BlockingIOError:
                 continue
             except OSError as error:
                 raise trio.BrokenResourceError(str(error)) from error
+        return filled
 
     async def write(self, chunks: Sequence[Chunk]) -> None:
         left = self.write_now(chunks)

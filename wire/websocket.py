@@ -21,8 +21,9 @@ from trouper.wire.errors import CannotConnect, ConnectionBroken, ProtocolError
 from trouper.wire.framing import BINARY, BROKEN_RULES, NORMAL, Framer
 from trouper.wire.transport import transport_of
 
-READ_NBYTES = 1 << 17
-"""Asked of a socket at once: 64 to 256 KiB were seen to be best."""
+READ_NBYTES = 1 << 14
+"""Asked of a socket at once, where a frame's head is expected: many small messages, but not much of
+a buffer, as that is read to where it belongs."""
 
 HEADER_NBYTES = 1 << 13
 """Longest request or answer of an upgrade."""
