@@ -70,6 +70,8 @@ class Framer:
         view = memoryview(data)
         while self.closed is None:
             if self._opcode < 0:
+                if not view:
+                    return
                 view = self._take_head(view)
                 if self._opcode < 0:
                     return

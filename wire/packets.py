@@ -25,9 +25,10 @@ _ALIVE, _DATA = b"\x82\x03", b"\x84\x04"
 """How these frames begin: an array of so many fields, and the number of the frame."""
 
 _NUMBER = rb"([\0-\x17]|\x18.|\x19..|\x1a....)"
-_USUAL_HEAD = re.compile(
-    rb"(?:\x81|\x82\x82\x03%b)\x84\x04%b\x81%b%b" % ((_NUMBER,) * 4), re.DOTALL
+_SMALL_PACKET = re.compile(
+    rb"\0\0\0(.)(?:\x81|\x82\x82\x03%b)\x84\x04%b\x81%b\\4" % ((_NUMBER,) * 3), re.DOTALL
 )
+"""Length and head of a packet that begins one message without buffers, maybe after an `Alive`."""
 
 
 class Incoming(msgspec.Struct, frozen=True, gc=False):
@@ -75,20 +76,6 @@ def _encoded_shape(shape: Shape) -> bytes:
     return b"".join((begin_array(len(shape)), *map(encode_number, shape)))
 
 
-def _usual_frames(head: Chunk) -> tuple[Alive | None, Data] | None:
-    """The frames of a head that begins one message without buffers, as most do; None of another.
-
-    It takes a third of the time that it takes to decode any CBOR and to look at what it is.
-    """
-    match = _USUAL_HEAD.fullmatch(head)
-    if match is None:
-        return None
-    received, first, length, nbytes = match.groups()
-    alive = None if received is None else Alive(_number(received))
-    data = Data(_number(first), (_number(length),), _number(nbytes))
-    return (alive, data) if data.first and data.nbytes <= PACKET_NBYTES else None
-
-
 def _number(encoded: bytes) -> int:
     return encoded[0] if len(encoded) == 1 else int.from_bytes(encoded[1:], "big")
 
@@ -101,6 +88,7 @@ class PacketReader:
 
     def __init__(self, max_message_nbytes: int) -> None:
         self.trusted = False
+        self._most_small_nbytes = min(max_message_nbytes, PACKET_NBYTES)
         self._decoder = CborDecoder(max_depth=HEAD_DEPTH, max_items=HEAD_ITEMS)
         self._assembler = Assembler(max_message_nbytes)
         self._sequence = 0
@@ -126,6 +114,11 @@ class PacketReader:
         view = memoryview(data)
         while view:
             if not self._tail_nbytes:
+                if small := self._small_packet(view):
+                    items, nbytes = small
+                    yield from items
+                    view = view[nbytes:]
+                    continue
                 head, view = self._take_head(view)
                 if head is None:
                     return
@@ -149,6 +142,29 @@ class PacketReader:
         for parts in messages:
             yield Incoming(self._sequence, parts)
             self._sequence += 1
+
+    def _small_packet(self, view: memoryview) -> tuple[list[PacketItem], int] | None:
+        """What is in a packet that brings one small message, as most do; and how long it is.
+
+        None of any other. For this one, which somebody may wait for, the way through the decoder and
+        the assembler would take four times as long.
+        """
+        match = None if self._head or self._assembler.busy else _SMALL_PACKET.match(view)
+        if match is None:
+            return None
+        head_nbytes, received, first, nbytes = match.groups()
+        sequence, tail_nbytes, begin = _number(first), _number(nbytes), match.end()
+        end = begin + tail_nbytes
+        if (
+            begin != _PREFIX_NBYTES + head_nbytes[0]
+            or sequence == 0
+            or tail_nbytes > self._most_small_nbytes
+            or end > len(view)
+        ):
+            return None
+        message = Incoming(sequence, (bytes(view[begin:end]),))
+        items: list[PacketItem] = [Data(sequence, (tail_nbytes,), tail_nbytes), message]
+        return items if received is None else [Alive(_number(received)), *items], end
 
     def _take_head(self, view: memoryview) -> tuple[Chunk | None, memoryview]:
         """The next head, None if it has not arrived whole; and what follows it."""
@@ -188,14 +204,6 @@ class PacketReader:
         return view[missing:]
 
     def _frames(self, head: Chunk) -> Iterator[Frame]:
-        usual = _usual_frames(head)
-        if usual is not None:
-            alive, data = usual
-            if alive is not None:
-                yield alive
-            self._expect_tail(data)
-            yield data
-            return
         items: object = self._decoder.decode(head)
         frames = cast("tuple[object, ...]", items) if type(items) is tuple else ()
         if not 1 <= len(frames) <= PACKET_FRAMES:
