@@ -26,7 +26,7 @@ _ALIVE, _DATA = b"\x82\x03", b"\x84\x04"
 
 _NUMBER = rb"([\0-\x17]|\x18.|\x19..|\x1a....)"
 _SMALL_PACKET = re.compile(
-    rb"\0\0\0(.)(?:\x81|\x82\x82\x03%b)\x84\x04%b\x81%b\\4" % ((_NUMBER,) * 3), re.DOTALL
+    rb"\0\0\0(.)(?:\x81|\x82\x82\x03%b)\x84\x04%b\x81%b\4" % ((_NUMBER,) * 3), re.DOTALL
 )
 """Length and head of a packet that begins one message without buffers, maybe after an `Alive`."""
 
