@@ -59,6 +59,8 @@ class Connection:
         """Whether nothing is read because nobody takes what has arrived."""
         self._closing = False
         self._without_pause = 0
+        self._answering = False
+        """Whether somebody has waited for a message, and not sent one since."""
         self._at_rest: tuple[int, WebSocket] | None = None
         """The link whose writer waits until there is something to write."""
         self._scopes: dict[int, trio.CancelScope] = {}
@@ -104,7 +106,10 @@ class Connection:
         """
         self._raise_if_lost()
         sequence = self.session.send(body, buffers, resend=resend)
-        if self._to_write:
+        if self._answering:
+            self._answering = False
+            self._write_now()
+        elif self._to_write:
             self._to_write.unpark_all()
         return sequence
 
@@ -233,29 +238,30 @@ class Connection:
             await trio.lowlevel.checkpoint()
 
     async def _wait_for_delivery(self) -> None:
-        self._write_now()
         while not self._inbox:
             self._raise_if_lost()
             if self.session.ended:
                 raise SessionClosed("the session has ended, and all that came was taken")
             await self._arrived.park()
+        self._answering = True
 
     @trio.lowlevel.enable_ki_protection
     def _write_now(self) -> None:
-        """Whoever is about to wait for an answer writes what there is to say, if nobody does yet.
+        """Whoever has waited for a message may wait for the answer to his: it is written at once.
 
-        To leave it to the writer takes longer than a small message does. It is awake already, and
-        writes what the connection does not take at once.
+        To leave it to the writer takes longer than a small message does. The writer goes on with
+        what a connection does not take at once.
         """
-        if self._at_rest is None or not self.session.waiting:
-            return
+        if self._at_rest is None:
+            return  # the writer is at it, and looks again
         link, socket = self._at_rest
-        if socket.waiting:
-            return
+        chunks = self.session.data_to_send(link, trio.current_time())
         try:
-            socket.send_now(self.session.data_to_send(link, trio.current_time()))
+            socket.send_now(chunks)
         except ConnectionBroken as broken:
             self.take(self.session.connection_lost(link, str(broken), trio.current_time()))
+        if socket.waiting or self.session.waiting:
+            self._to_write.unpark_all()
         self._set_deadlines()
 
     def _set_deadlines(self) -> None:
