@@ -24,6 +24,9 @@ _MASKED, _LENGTH = 0x80, 0x7F
 _JOINED_NBYTES = 1 << 17
 """A frame up to this length is put together: a copy costs less than to write it in parts."""
 
+_FEW_NBYTES = 512
+"""Up to here, it takes less time to mask a payload as one large number than as four rows."""
+
 _EXTENDED_NBYTES = {126: 2, 127: 8}
 """How long a length is that does not fit where it belongs."""
 
@@ -190,8 +193,13 @@ def _head_nbytes(head: bytes) -> int:
     return 2 + extended + (4 if head[1] & _MASKED else 0)
 
 
-def masked_with(mask: bytes, payload: Chunk) -> bytearray:
+def masked_with(mask: bytes, payload: Chunk) -> bytes | bytearray:
     """Payload, each byte of which is combined with one of the mask's four; or the way back."""
+    nbytes = len(payload)
+    if nbytes <= _FEW_NBYTES:
+        key = (mask * (nbytes // 4 + 1))[:nbytes]
+        number = int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")
+        return number.to_bytes(nbytes, "little")
     masked = bytearray(payload)
     for i, byte in enumerate(mask):
         masked[i::4] = masked[i::4].translate(_xor_table(byte))

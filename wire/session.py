@@ -97,16 +97,8 @@ class Session(ABC):
             NotWritable: The resend buffer is full, or the session was never open: see `writable`.
             SessionClosed: The session has ended, or is about to.
         """
-        self._refuse_if_ended()
-        if self._goodbye_until is not None:
-            raise SessionClosed("the session is closing: goodbye has been said")
-        if self.peer is None:
-            raise NotWritable("the session is not open yet")
         if not self.writable:
-            raise NotWritable(
-                f"{self._outbox.kept_nbytes:,} bytes wait to be sent or acknowledged; "
-                f"{self._limits.resend_nbytes:,} are kept"
-            )
+            raise self._why_not_writable()
         return self._outbox.put(
             (body, *buffers), resend=resend, max_message_nbytes=self._peer_max_message_nbytes
         )
@@ -231,6 +223,17 @@ class Session(ABC):
     def _refuse_if_ended(self) -> None:
         if self.ended:
             raise SessionClosed(f"the session has ended ({self.ended.code}): {self.ended.reason}")
+
+    def _why_not_writable(self) -> SessionClosed | NotWritable:
+        self._refuse_if_ended()
+        if self._goodbye_until is not None:
+            return SessionClosed("the session is closing: goodbye has been said")
+        if self.peer is None:
+            return NotWritable("the session is not open yet")
+        return NotWritable(
+            f"{self._outbox.kept_nbytes:,} bytes wait to be sent or acknowledged; "
+            f"{self._limits.resend_nbytes:,} are kept"
+        )
 
     def _begin_link(self, now: float) -> None:
         self.link += 1
