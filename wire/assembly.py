@@ -4,21 +4,20 @@ Each byte is copied once, into the part it belongs to; or not at all, if a shell
 it belongs (`Assembler.buffer`). Memory grows with what has arrived, not with what was announced.
 """
 
-import ctypes
 from collections.abc import Sequence
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.frames import Shape
 from trouper.wire.limits import BODY_NBYTES, PACKET_NBYTES, PACKET_PARTS
+from trouper.wire.room import grow
 
 _DIRECT_NBYTES = 1 << 14
 """Less than this is not worth a read of its own."""
 
-_resize = ctypes.pythonapi.PyByteArray_Resize
-"""Makes a bytearray longer without filling it: to fill what is read over at once takes a quarter of
-the time of a transfer. Nothing in Python itself does so."""
-_resize.argtypes = (ctypes.py_object, ctypes.c_ssize_t)
+_ROOM_NBYTES = 1 << 28
+"""When a first packet's worth of a part has come, there is room for so much of it at once. To move
+it while it grows takes longer than to read it; and room that nothing was put into is no memory."""
 
 Parts = tuple[bytes | bytearray, ...]
 """The body of a message, and its buffers: those are bytearrays, so that arrays made of them can be
@@ -108,8 +107,7 @@ class Assembler:
     def buffer(self, most_nbytes: int) -> memoryview | None:
         """Where the next bytes belong, at most so many; None if a copy of them costs less.
 
-        It has room for no more than twice what has arrived of a part, or a packet's worth. To be
-        released before the next call.
+        To be released before the next call.
         """
         if not self._shapes:
             return None
@@ -118,7 +116,8 @@ class Assembler:
         if most_nbytes < _DIRECT_NBYTES:
             return None
         if self._filled == len(self._partial):
-            _resize(self._partial, min(length, max(PACKET_NBYTES, 2 * self._filled)))
+            room = max(_ROOM_NBYTES, 2 * self._filled) if self._filled else PACKET_NBYTES
+            grow(self._partial, min(length, room))
         return memoryview(self._partial)[self._filled :][:most_nbytes]
 
     def filled(self, nbytes: int) -> list[Parts]:
