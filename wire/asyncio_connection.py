@@ -147,7 +147,7 @@ class AsyncioConnection:
     def carry(self, link: int, socket: AsyncioWebSocket) -> None:
         """Let a link of the session have a connection."""
         self.first_socket = self.first_socket or socket
-        socket.owner = self
+        socket.owner = socket.assembly = self
         self._links[socket] = link
         if self._paused:
             socket.hold(paused=True)
@@ -186,6 +186,15 @@ class AsyncioConnection:
     def received(self, socket: AsyncioWebSocket, data: Chunk | str) -> None:
         """Bytes have come."""
         self.take(self.session.receive_data(self._links[socket], data, self._loop.time()))
+
+    def get_buffer(self, socket: AsyncioWebSocket) -> memoryview | None:
+        """Where the next bytes belong."""
+        return self.session.get_buffer(self._links[socket])
+
+    def buffer_updated(self, socket: AsyncioWebSocket, nbytes: int) -> None:
+        """They are there."""
+        now = self._loop.time()
+        self.take(self.session.buffer_updated(self._links[socket], nbytes, now))
 
     def writable(self, socket: AsyncioWebSocket) -> None:
         """There is room to write."""

@@ -16,7 +16,7 @@ from trouper.wire.errors import CannotConnect, ProtocolError
 from trouper.wire.framing import BINARY, BROKEN_RULES, NORMAL, Framer
 from trouper.wire.upgrade import GONE_TOO_SOON, Upgrade
 
-READ_NBYTES = 1 << 18
+READ_NBYTES = 1 << 14
 """Asked of a socket at once."""
 
 _NO_WORD = "the peer has gone without a word"
@@ -36,6 +36,16 @@ class Owner(Protocol):
 
     def broken(self, socket: "AsyncioWebSocket", reason: str) -> None:
         """There will be no more. Told once."""
+
+
+class Assembly(Protocol):
+    """Where the bytes of long messages are put together."""
+
+    def get_buffer(self, socket: "AsyncioWebSocket") -> memoryview | None:
+        """Where the next bytes of messages belong; None if they are to be `Owner.received`."""
+
+    def buffer_updated(self, socket: "AsyncioWebSocket", nbytes: int) -> None:
+        """So many of them were put there."""
 
 
 class _Room(threading.local):
@@ -59,6 +69,8 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
 
     def __init__(self, owner: Owner, upgrade: Upgrade, *, client: bool) -> None:
         self.owner = owner
+        self.assembly: Assembly | None = None
+        """Of the session that is carried, when there is one."""
         self.writable = False
         """Whether `send` should be called: what was written before is on its way."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -66,6 +78,8 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
         self._upgrade: Upgrade | None = upgrade
         self._framer = Framer(partial(secrets.token_bytes, 4) if client else None)
         self._transport: asyncio.Transport | None = None
+        self._place: memoryview | None = None
+        """Where the transport was told to read to, if that is where it belongs."""
         self._finishing = False
         self._broken = False
 
@@ -125,11 +139,24 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
             self._write_upgrade()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to read to."""
+        """Where to read to: payload to where it belongs, if there is so much that this pays."""
+        self._release_place()
+        if self.assembly is not None and self._framer.payload_left and not self._broken:
+            place = self.assembly.get_buffer(self)
+            if place is not None:
+                with place:
+                    self._place = place[: self._framer.payload_left]
+                return self._place
         return _room.view
 
     def buffer_updated(self, nbytes: int) -> None:
         """So much was read."""
+        if self._place is not None:
+            assert self.assembly is not None
+            self._framer.took(self._place[:nbytes])
+            self._release_place()
+            self.assembly.buffer_updated(self, nbytes)
+            return
         data = _room.view[:nbytes]
         if self._upgrade is None:
             self._read(data)
@@ -166,6 +193,12 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
             self.gone.set_result(None)
 
     # how it goes on inside
+
+    def _release_place(self) -> None:
+        """What is read to must not be in use when it grows."""
+        if self._place is not None:
+            self._place.release()
+            self._place = None
 
     def _write_upgrade(self) -> None:
         if self._upgrade is not None and self._transport is not None:

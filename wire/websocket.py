@@ -14,10 +14,12 @@ import trio
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import CannotConnect, ConnectionBroken, ProtocolError
 from trouper.wire.framing import BINARY, BROKEN_RULES, NORMAL, Framer
+from trouper.wire.transport import transport_of
 from trouper.wire.upgrade import GONE_TOO_SOON, HEADER_NBYTES, Upgrade
 
-READ_NBYTES = 1 << 17
-"""Asked of a socket at once: 64 to 256 KiB were seen to be best."""
+READ_NBYTES = 1 << 14
+"""Asked of a socket at once, where a frame's head is expected: many small messages, but not much of
+a buffer, as that is read to where it belongs."""
 
 _PORTS = {"ws": 80, "wss": 443}
 
@@ -27,14 +29,22 @@ class WebSocket:
 
     def __init__(self, stream: trio.abc.Stream, framer: Framer, begun: Chunk) -> None:
         self.stream = stream
+        self._transport = transport_of(stream)
         self._framer = framer
         self._begun = begun
         """What came together with the upgrade."""
+        self._unwritten: Sequence[Chunk] = ()
+        """Of frames that have begun to be written."""
 
     @property
-    def owes_reply(self) -> bool:
-        """Whether `send` should be called, if with nothing: a ping waits for its pong."""
-        return bool(self._framer.reply)
+    def waiting(self) -> bool:
+        """Whether `send` should be called, if with nothing: a frame has begun, or a ping came."""
+        return bool(self._unwritten or self._framer.reply)
+
+    @property
+    def payload_left(self) -> int:
+        """How many bytes of a message are sure to come next, and so `receive_into` takes."""
+        return 0 if self._begun else self._framer.payload_left
 
     async def receive(self) -> list[Chunk | str]:
         """Some bytes of messages, cut anywhere; maybe none. Text stands for a text message.
@@ -46,7 +56,7 @@ class WebSocket:
             raise ConnectionBroken(self._framer.closed)
         begun, self._begun = self._begun, b""
         try:
-            data = begun or await self.stream.receive_some(READ_NBYTES)
+            data = begun or await self._transport.read(READ_NBYTES)
             if not data:
                 raise ConnectionBroken("the peer has gone without a word")
             return list(self._framer.read(data))
@@ -56,20 +66,53 @@ class WebSocket:
             self._framer.reply = b"".join(self._framer.close_frame(BROKEN_RULES, error.reason))
             raise ConnectionBroken(error.reason) from error
 
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Put some of the `payload_left` there; how many bytes it was.
+
+        Raises:
+            ConnectionBroken: There will be no more.
+        """
+        try:
+            nbytes = await self._transport.read_into(buffer[: self.payload_left])
+        except trio.BrokenResourceError as error:
+            raise ConnectionBroken(_told(error)) from error
+        if not nbytes:
+            raise ConnectionBroken("the peer has gone without a word")
+        self._framer.took(buffer[:nbytes])
+        return nbytes
+
     async def send(self, chunks: Sequence[Chunk]) -> None:
         """Write what is owed, and then a message, if there is one.
 
         Raises:
             ConnectionBroken: It cannot be written.
         """
-        reply, self._framer.reply = self._framer.reply, b""
+        frames = self._to_write(chunks)
         try:
-            if reply:
-                await self.stream.send_all(reply)
-            for chunk in self._framer.frame(BINARY, chunks) if chunks else ():
-                await self.stream.send_all(chunk)
+            await self._transport.write(frames)
         except trio.BrokenResourceError as error:
             raise ConnectionBroken(_told(error)) from error
+
+    def send_now(self, chunks: Sequence[Chunk]) -> None:
+        """The same without waiting; what could not be written is left to the next `send`.
+
+        Raises:
+            ConnectionBroken: It cannot be written.
+        """
+        frames = self._to_write(chunks)
+        try:
+            self._unwritten = self._transport.write_now(frames)
+        except trio.BrokenResourceError as error:
+            raise ConnectionBroken(_told(error)) from error
+
+    def _to_write(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """All that is owed, and a frame."""
+        frame = self._framer.frame(BINARY, chunks) if chunks else ()
+        if not self.waiting:
+            return frame
+        unwritten, self._unwritten = self._unwritten, ()
+        reply, self._framer.reply = self._framer.reply, b""
+        return [*unwritten, reply, *frame] if reply else [*unwritten, *frame]
 
     async def aclose(self) -> None:
         """Say so, wait until the peer has closed it too, and let go of it.
