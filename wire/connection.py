@@ -256,6 +256,8 @@ class Connection:
             return  # the writer is at it, and looks again
         link, socket = self._at_rest
         chunks = self.session.data_to_send(link, trio.current_time())
+        if not chunks:
+            return  # the link is lost already
         try:
             socket.send_now(chunks)
         except ConnectionBroken as broken:
