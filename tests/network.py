@@ -8,10 +8,11 @@ connection after what was sent on a new one. Somebody repeats hellos that he has
 import heapq
 from collections import deque
 from collections.abc import Callable
+from functools import wraps
 from itertools import count
 from math import inf
 from random import Random
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 from unittest.mock import patch
 
 from trouper.wire.cbor import Chunk
@@ -30,7 +31,8 @@ from trouper.wire.limits import Limits
 from trouper.wire.reception import AcceptedSession, Admitted, Greeting, Reception
 from trouper.wire.session import Session
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 LIMITS = Limits(
     heartbeat_interval_s=1.0,
@@ -44,10 +46,18 @@ WINDOW_NBYTES = 30_000
 """What a connection takes before its writer has to wait."""
 
 
-def small_packets(function: Function) -> Function:
+def small_packets(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Messages that go in pieces, and are read to where they belong, need not be large."""
-    function = patch("trouper.wire.outbox.PACKET_NBYTES", 10_000)(function)
-    return patch("trouper.wire.assembly._DIRECT_NBYTES", 500)(function)
+
+    @wraps(function)
+    def patched(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with (
+            patch("trouper.wire.outbox.PACKET_NBYTES", 10_000),
+            patch("trouper.wire.assembly._DIRECT_NBYTES", 500),
+        ):
+            return function(*arguments, **named)
+
+    return patched
 
 
 HONEST = {Code.GOODBYE, Code.TIMEOUT, Code.UNKNOWN_SESSION, Code.DISCONNECTED}

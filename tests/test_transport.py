@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from trouper.wire.cbor import Chunk
 from trouper.wire.transport import SocketTransport, StreamTransport, Transport, transport_of
 
 BULK = bytes(range(256)) * (1 << 16)
@@ -16,6 +17,7 @@ BULK = bytes(range(256)) * (1 << 16)
 @asynccontextmanager
 async def pair(kind: str) -> AsyncGenerator[tuple[Transport, Transport, trio.abc.Stream]]:
     """Both ends, and the stream of the second."""
+    streams: tuple[trio.abc.Stream, trio.abc.Stream]
     if kind == "socket":
         one, other = trio.socket.socketpair()
         streams = trio.SocketStream(one), trio.SocketStream(other)
@@ -40,7 +42,13 @@ async def read_all(transport: Transport, nbytes: int) -> bytes:
 @pytest.mark.parametrize("kind", ["socket", "memory"])
 async def test_what_is_written_is_read_however_much_it_is(kind: str) -> None:
     async with pair(kind) as (ours, theirs, _):
-        chunks = [BULK[:10], memoryview(BULK), b"", bytearray(BULK[:70_000]), *[b"x"] * 3000]
+        chunks: list[Chunk] = [
+            BULK[:10],
+            memoryview(BULK),
+            b"",
+            bytearray(BULK[:70_000]),
+            *[b"x"] * 3000,
+        ]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ours.write, chunks)
             read = await read_all(theirs, sum(map(len, chunks)))
