@@ -8,7 +8,7 @@ may have something to say, or room for more. Whoever waits for one of these look
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TypeAlias
 
 import trio
@@ -228,14 +228,13 @@ class Connection:
 
     # how it goes on inside
 
-    async def _give_way(self) -> None:
+    def _give_way(self) -> Coroutine[None, None, None]:
         """Be cancelled here, and now and then let other tasks run."""
         self._without_pause += 1
         if self._without_pause < _WITHOUT_PAUSE:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            self._without_pause = 0
-            await trio.lowlevel.checkpoint()
+            return trio.lowlevel.checkpoint_if_cancelled()
+        self._without_pause = 0
+        return trio.lowlevel.checkpoint()
 
     async def _wait_for_delivery(self) -> None:
         while not self._inbox:
@@ -339,6 +338,7 @@ class Connection:
 
 
 def _nbytes_of(delivery: Delivery) -> int:
-    if isinstance(delivery, MessageReceived):
-        return _DELIVERY_NBYTES + len(delivery.body) + sum(map(len, delivery.buffers))
-    return _DELIVERY_NBYTES
+    if not isinstance(delivery, MessageReceived):
+        return _DELIVERY_NBYTES
+    nbytes = _DELIVERY_NBYTES + len(delivery.body)
+    return nbytes + sum(map(len, delivery.buffers)) if delivery.buffers else nbytes
