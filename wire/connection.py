@@ -246,14 +246,16 @@ class Connection:
 
     @trio.lowlevel.enable_ki_protection
     def _write_now(self) -> None:
-        """Whoever has waited for a message may wait for the answer to his: it is written at once.
+        """Whoever has waited for a message may be waited for: his answer is written at once.
 
-        To leave it to the writer takes longer than a small message does. The writer goes on with
-        what a connection does not take at once.
+        The way through the writer takes longer than a small message does. What the connection does
+        not take at once is left to it.
         """
         if self._at_rest is None:
             return  # the writer is at it, and looks again
         link, socket = self._at_rest
+        if socket.waiting:
+            return  # it is about to be
         chunks = self.session.data_to_send(link, trio.current_time())
         if not chunks:
             return  # the link is lost already
