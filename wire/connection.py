@@ -8,7 +8,7 @@ may have something to say, or room for more. Whoever waits for one of these look
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TypeAlias
 
 import trio
@@ -249,14 +249,13 @@ class Connection:
         else:
             self.opened = event.link
 
-    async def _give_way(self) -> None:
+    def _give_way(self) -> Coroutine[None, None, None]:
         """Be cancelled here, and now and then let other tasks run."""
         self._without_pause += 1
         if self._without_pause < _WITHOUT_PAUSE:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            self._without_pause = 0
-            await trio.lowlevel.checkpoint()
+            return trio.lowlevel.checkpoint_if_cancelled()
+        self._without_pause = 0
+        return trio.lowlevel.checkpoint()
 
     async def _wait_for_delivery(self) -> None:
         while not self._inbox:
@@ -268,15 +267,19 @@ class Connection:
 
     @trio.lowlevel.enable_ki_protection
     def _write_now(self) -> None:
-        """Whoever has waited for a message may wait for the answer to his: it is written at once.
+        """Whoever has waited for a message may be waited for: his answer is written at once.
 
-        To leave it to the writer takes longer than a small message does. The writer goes on with
-        what a connection does not take at once.
+        The way through the writer takes longer than a small message does. What the connection does
+        not take at once is left to it.
         """
         if self._at_rest is None:
             return  # the writer is at it, and looks again
         link, socket = self._at_rest
+        if socket.waiting:
+            return  # it is about to be
         chunks = self.session.data_to_send(link, trio.current_time())
+        if not chunks:
+            return  # the link is lost already
         try:
             socket.send_now(chunks)
         except ConnectionBroken as broken:
@@ -358,6 +361,7 @@ class Connection:
 
 
 def _nbytes_of(delivery: Delivery) -> int:
-    if isinstance(delivery, MessageReceived):
-        return _DELIVERY_NBYTES + len(delivery.body) + sum(map(len, delivery.buffers))
-    return _DELIVERY_NBYTES
+    if not isinstance(delivery, MessageReceived):
+        return _DELIVERY_NBYTES
+    nbytes = _DELIVERY_NBYTES + len(delivery.body)
+    return nbytes + sum(map(len, delivery.buffers)) if delivery.buffers else nbytes
