@@ -121,12 +121,14 @@ def land(ledger: Ledger, peer: Peer, attempt: int) -> list[Task] | None:
     ledger.incoming_nbytes -= flight.nbytes
     entry = ledger.peers[peer]
     entry.attempt = 0
-    ledger.restless[entry] = None
-    ledger.forget_peer_if_idle(entry)
-    tasks = [ledger.tasks[key] for key in flight.keys]
-    if len(tasks) > 1:
-        tasks.sort(key=lambda task: task.age)
-    return tasks
+    if entry.wanted_count:
+        ledger.restless[entry] = None
+    elif not entry.held:
+        ledger.forget_peer_if_idle(entry)
+    keys = flight.keys
+    if len(keys) == 1:
+        return [ledger.tasks[keys[0]]]
+    return sorted([ledger.tasks[key] for key in keys], key=lambda task: task.age)
 
 
 def gather_success(ledger: Ledger, ev: stimuli.GatherSuccess, out: list[Instruction]) -> None:
