@@ -8,9 +8,9 @@ attempt that is not the current one is stale: what it brought is dropped, and no
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import ALWAYS_BRIEF, BRIEF_S, Ledger
 from trouper.runtime.requests import lose_peer
-from trouper.runtime.settling import settle_all
-from trouper.runtime.task import FAILED, WAITING, WANTED, Executing, Task
-from trouper.runtime.transitions import Outcome, conclude, fail
+from trouper.runtime.settling import settle_all, unpin
+from trouper.runtime.task import COMPUTE, FAILED, WAITING, WANTED, Executing, Task
+from trouper.runtime.transitions import Outcome, Verdict, conclude, fail, keep
 from trouper.wire import stimuli
 from trouper.wire.instructions import (
     DropData,
@@ -22,7 +22,7 @@ from trouper.wire.instructions import (
 )
 from trouper.wire.vocabulary import Key, Peer
 
-COMPUTED, FETCHED = Outcome.COMPUTED, Outcome.FETCHED  # members by themselves, as in `task`
+FETCHED, FINISHED = Outcome.FETCHED, Verdict.FINISHED  # members by themselves, as in `task`
 
 
 def current(ledger: Ledger, key: Key, attempt: int) -> Task | None:
@@ -51,7 +51,8 @@ def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instru
     """An attempt has brought a value."""
     key, attempt = ev.key, ev.attempt
     task = ledger.tasks.get(key)  # `current`, in plain: every task that ends well comes here
-    if task is None or type(task.activity) is not Executing or task.activity.attempt != attempt:
+    activity = None if task is None else task.activity
+    if task is None or type(activity) is not Executing or activity.attempt != attempt:
         current(ledger, key, attempt)
         drop_stale(ledger, key, attempt, out)
         return
@@ -59,7 +60,15 @@ def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instru
         always = ledger.brevity.get(task.prefix) == ALWAYS_BRIEF  # the common case: as before
         if not (always and ev.duration_s <= BRIEF_S):
             ledger.observe(task.prefix, ev.duration_s)
-    conclude(ledger, task, COMPUTED, attempt, ev.nbytes, ev.type_name, out)
+    if task.claim is COMPUTE and activity.spec_id == task.spec_id:
+        # `conclude`, in short: most tasks are still wanted as they were when they began.
+        task.activity = None
+        ledger.give_back(activity)
+        keep(ledger, task, attempt, ev.nbytes, ev.type_name, FINISHED, out)
+        if activity.inputs:
+            unpin(ledger, activity)
+    else:
+        conclude(ledger, task, Outcome.COMPUTED, attempt, ev.nbytes, ev.type_name, out)
     if ledger.unsettled:
         settle_all(ledger, out)
 

@@ -27,7 +27,9 @@ def start_ready(ledger: Ledger, out: list[Instruction]) -> None:
     for queue in ledger.plain_queues.values():
         slots = queue.slots
         while queue.live and slots.free > -slots.run_ahead:
-            if slots.free <= 0 and not may_run_ahead(ledger, queue):
+            if slots.free <= 0 and (  # `may_run_ahead`, in plain
+                slots.lengthy or ledger.brevity.get(queue.head()[2].prefix) not in BRIEF
+            ):
                 break
             start(ledger, queue, out)
 

@@ -139,7 +139,7 @@ def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
     for number in ev.priority:
         if number != number:  # not a number: it would upset every order
             raise StimulusError(f"task {ev.key!r} has the priority {ev.priority!r}")
-    if ev.key in ev.who_has or ev.key in ev.local:
+    if (ev.who_has and ev.key in ev.who_has) or (ev.local and ev.key in ev.local):
         raise StimulusError(f"task {ev.key!r} cannot have itself as an input")
     if ev.resources:
         check_resources(ledger, ev)

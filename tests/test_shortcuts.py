@@ -6,19 +6,26 @@ and long random stories are told again: same instructions, same state, after eve
 
 from collections.abc import Callable
 from random import Random
+from typing import TypeAlias
 
 import pytest
 from generator import Story
 from model import World
 from monkey import CONFIGS, DRAWS
 
+from trouper.runtime import machine, requests
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Config, Ledger
-from trouper.runtime.machine import Machine
+from trouper.runtime.machine import Handler, Machine
+from trouper.runtime.outcomes import current, drop_stale
 from trouper.runtime.policies import gather_alone
+from trouper.runtime.settling import settle_all
 from trouper.runtime.task import Task
+from trouper.runtime.transitions import Outcome, conclude
 from trouper.wire.instructions import Instruction
-from trouper.wire.stimuli import Stimulus
+from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, Stimulus
+
+Tell: TypeAlias = Callable[[int], tuple[Config, list[Stimulus]]]
 
 
 def sane(seed: int) -> tuple[Config, list[Stimulus]]:
@@ -43,21 +50,24 @@ def crazy(seed: int) -> tuple[Config, list[Stimulus]]:
 
 def answers(config: Config, told: list[Stimulus]) -> list[tuple[list[Instruction] | str, str]]:
     """What a machine says to each stimulus, and its state then."""
-    machine = Machine(config)
+    it = Machine(config)
     said: list[tuple[list[Instruction] | str, str]] = []
     for stimulus in told:
         try:
-            answer: list[Instruction] | str = machine.handle(stimulus)
+            answer: list[Instruction] | str = it.handle(stimulus)
         except StimulusError as error:
             answer = str(error)
-        said.append((answer, machine.fingerprint()))
+        said.append((answer, it.fingerprint()))
     return said
 
 
+def never(ledger: Ledger, task: Task, out: list[Instruction]) -> bool:
+    """Every fetch competes with others."""
+    return False
+
+
 @pytest.mark.parametrize("tell", [sane, crazy])
-def test_a_fetch_that_competes_with_no_other(
-    monkeypatch: pytest.MonkeyPatch, tell: Callable[[int], tuple[Config, list[Stimulus]]]
-) -> None:
+def test_a_fetch_that_competes_with_no_other(monkeypatch: pytest.MonkeyPatch, tell: Tell) -> None:
     taken = 0
 
     def counted(ledger: Ledger, task: Task, out: list[Instruction]) -> bool:
@@ -70,6 +80,43 @@ def test_a_fetch_that_competes_with_no_other(
         config, told = tell(seed)
         monkeypatch.setattr("trouper.runtime.requests.gather_alone", counted)
         short = answers(config, told)
-        monkeypatch.setattr("trouper.runtime.requests.gather_alone", lambda *_: False)
+        monkeypatch.setattr("trouper.runtime.requests.gather_alone", never)
         assert answers(config, told) == short
     assert taken > 50
+
+
+def compute_at_length(ledger: Ledger, ev: ComputeTask, out: list[Instruction]) -> None:
+    """A task that is new is made known first, and then asked for like one that was known."""
+    requests.check_compute_task(ledger, ev)
+    if ev.key not in ledger.tasks:
+        ledger.ensure(ev.key)
+        ledger.last_age -= 1
+    requests.compute_task(ledger, ev, out)
+
+
+def succeed_at_length(ledger: Ledger, ev: ExecuteSuccess, out: list[Instruction]) -> None:
+    """What an attempt has brought is judged by the table, whatever it is."""
+    task = current(ledger, ev.key, ev.attempt)
+    if task is None:
+        drop_stale(ledger, ev.key, ev.attempt, out)
+        return
+    if ledger.observes and task.prefix:
+        ledger.observe(task.prefix, ev.duration_s)
+    conclude(ledger, task, Outcome.COMPUTED, ev.attempt, ev.nbytes, ev.type_name, out)
+    settle_all(ledger, out)
+
+
+@pytest.mark.parametrize("tell", [sane, crazy])
+@pytest.mark.parametrize(
+    ("kind", "at_length"),
+    [(ComputeTask, compute_at_length), (ExecuteSuccess, succeed_at_length)],
+)
+def test_what_every_task_goes_through(
+    monkeypatch: pytest.MonkeyPatch, tell: Tell, kind: type[Stimulus], at_length: Handler
+) -> None:
+    for seed in range(15):
+        config, told = tell(seed)
+        short = answers(config, told)
+        with monkeypatch.context() as patch:
+            patch.setattr(machine, "HANDLERS", {**machine.HANDLERS, kind: at_length})
+            assert answers(config, told) == short
