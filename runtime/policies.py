@@ -2,8 +2,8 @@
 
 Pure functions of the ledger, run once at the end of every `Machine.handle`, execute first and
 gather last, so that all keys that a stimulus made wanted travel in one message per peer. There is
-no other place where anything starts: what frees a slot, a resource, a byte or a peer is a
-stimulus, and is used before `handle` returns.
+no other place where anything starts (but `gather_alone`, a shortcut past it): what frees a slot, a
+resource, a byte or a peer is a stimulus, and is used before `handle` returns.
 """
 
 from trouper.runtime.ledger import BRIEF, Ledger, millionths
@@ -139,12 +139,13 @@ def start_gather(
 
 
 def gather_alone(ledger: Ledger, task: Task, out: list[Instruction]) -> bool:
-    """Fetch a task that has just come to be wanted, if it competes with no other for a peer.
+    """Fetch the one new input of a new task, if it competes with no other for a peer.
 
-    What `start_gathers` would do with it, without the books in which many compete.
+    What `start_gathers` would do with it, without the books in which many compete: no heap, no
+    offer, no place. And at the same time: who waits for it does not start, so nothing else does.
 
     Returns:
-        Whether it was begun; if not, it has to be indexed.
+        Whether it was begun; if not, it has to be settled as usual.
     """
     if ledger.restless or ledger.offers or ledger.paused or is_throttled(ledger):
         return False
