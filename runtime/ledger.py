@@ -238,7 +238,7 @@ class Ledger:
 
     def set_holders(self, task: Task, holders: Iterable[Peer]) -> None:
         """Replace the peers that are said to hold a task's value; this worker is never one."""
-        old = task.holders or {}
+        old = task.holders or ()
         new: dict[Peer, None] = {}
         here, wanted = self.config.address, task.place is WANTED
         for address in holders:
@@ -252,9 +252,10 @@ class Ledger:
                     entry.want(task)
                     self.restless[entry] = None
         task.holders = new or None
-        for address in old:
-            if address not in new:
-                self._lose(task, address, wanted=wanted)
+        if old:
+            for address in old:
+                if address not in new:
+                    self._lose(task, address, wanted=wanted)
 
     def forget_holders(self, task: Task) -> None:
         """Nobody needs to know who holds the value of a task that is nowhere."""
@@ -285,7 +286,8 @@ class Ledger:
         """Keep no book on a peer that holds nothing and owes nothing."""
         if not entry.held and not entry.attempt and not entry.busy_attempt:
             self.peers.pop(entry.address, None)
-            self.restless.pop(entry, None)
+            if self.restless:
+                self.restless.pop(entry, None)
 
     def want(self, task: Task) -> None:
         """Index a task whose place has become WANTED."""

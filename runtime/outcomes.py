@@ -9,7 +9,7 @@ from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import ALWAYS_BRIEF, BRIEF_S, Ledger
 from trouper.runtime.requests import lose_peer
 from trouper.runtime.settling import settle_all, unpin
-from trouper.runtime.task import COMPUTE, FAILED, WAITING, WANTED, Executing, Task
+from trouper.runtime.task import COMPUTE, FAILED, NONE, NOTHING, WAITING, WANTED, Executing, Task
 from trouper.runtime.transitions import Outcome, Verdict, conclude, fail, keep
 from trouper.wire import stimuli
 from trouper.wire.instructions import (
@@ -22,7 +22,7 @@ from trouper.wire.instructions import (
 )
 from trouper.wire.vocabulary import Key, Peer
 
-FETCHED, FINISHED = Outcome.FETCHED, Verdict.FINISHED  # members by themselves, as in `task`
+ADDED, FINISHED = Verdict.ADDED, Verdict.FINISHED  # members by themselves, as in `task`
 
 
 def current(ledger: Ledger, key: Key, attempt: int) -> Task | None:
@@ -149,7 +149,13 @@ def gather_success(ledger: Ledger, ev: stimuli.GatherSuccess, out: list[Instruct
         if task.key in data:
             brought += 1
             nbytes, type_name = data[task.key]
-            conclude(ledger, task, FETCHED, attempt, nbytes, type_name, out)
+            plain = task.result is NOTHING and task.claim is NONE and not task.local_needs
+            if plain and task.remote_needs:
+                # `conclude`, in short: most are still wanted by a task here, and by nobody else.
+                task.activity = None
+                keep(ledger, task, attempt, nbytes, type_name, ADDED, out)
+            else:
+                conclude(ledger, task, Outcome.FETCHED, attempt, nbytes, type_name, out)
             continue
         if task.activity is not None and not task.activity.cancelling:
             ledger.remove_holder(task, ev.peer)  # if cancelled, it may have been left out for that

@@ -17,13 +17,13 @@ from trouper.runtime import machine, requests
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Config, Ledger
 from trouper.runtime.machine import Handler, Machine
-from trouper.runtime.outcomes import current, drop_stale
+from trouper.runtime.outcomes import current, drop_stale, land
 from trouper.runtime.policies import gather_alone
 from trouper.runtime.settling import settle_all
 from trouper.runtime.task import Task
 from trouper.runtime.transitions import Outcome, conclude
 from trouper.wire.instructions import Instruction
-from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, Stimulus
+from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, GatherSuccess, Stimulus
 
 Tell: TypeAlias = Callable[[int], tuple[Config, list[Stimulus]]]
 
@@ -106,10 +106,30 @@ def succeed_at_length(ledger: Ledger, ev: ExecuteSuccess, out: list[Instruction]
     settle_all(ledger, out)
 
 
+def arrive_at_length(ledger: Ledger, ev: GatherSuccess, out: list[Instruction]) -> None:
+    """What a gather has brought is judged by the table, value by value."""
+    tasks = land(ledger, ev.peer, ev.attempt) or []
+    for task in tasks:
+        outcome = Outcome.FETCHED if task.key in ev.data else Outcome.NOT_FETCHED
+        activity = task.activity
+        if outcome is Outcome.NOT_FETCHED and activity is not None and not activity.cancelling:
+            ledger.remove_holder(task, ev.peer)
+        nbytes, type_name = ev.data.get(task.key, (0, ""))
+        conclude(ledger, task, outcome, ev.attempt, nbytes, type_name, out)
+    for key in ev.data:
+        if key not in [task.key for task in tasks]:
+            drop_stale(ledger, key, ev.attempt, out)
+    settle_all(ledger, out)
+
+
 @pytest.mark.parametrize("tell", [sane, crazy])
 @pytest.mark.parametrize(
     ("kind", "at_length"),
-    [(ComputeTask, compute_at_length), (ExecuteSuccess, succeed_at_length)],
+    [
+        (ComputeTask, compute_at_length),
+        (ExecuteSuccess, succeed_at_length),
+        (GatherSuccess, arrive_at_length),
+    ],
 )
 def test_what_every_task_goes_through(
     monkeypatch: pytest.MonkeyPatch, tell: Tell, kind: type[Stimulus], at_length: Handler
