@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from trouper.actors.errors import TaskCancelled, TaskRescheduled
-from trouper.actors.sizeof import sizeof
+from trouper.actors.sizeof import ATOM_NAMES, sizeof
 from trouper.actors.spec import Runnable
 from trouper.actors.store import Store
 from trouper.wire.mutable import mutable
@@ -88,9 +88,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
                 f"the function of task {self.key!r} is a plain one and returned a coroutine; "
                 "submit the coroutine function itself"
             )
-        outcome = ExecuteSuccess(
-            self.key, self.attempt, sizeof(value), type(value).__qualname__, duration_s
-        )
+        type_name = ATOM_NAMES.get(type(value)) or type(value).__qualname__
+        outcome = ExecuteSuccess(self.key, self.attempt, sizeof(value), type_name, duration_s)
         # `_finish`, in plain
         self.spec = None
         self.inputs = NO_INPUTS
