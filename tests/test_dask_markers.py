@@ -122,6 +122,8 @@ def picture(value: Any) -> Any:
             return type(value), sorted(map(repr, value))
         case Exception():
             return type(value), value.args
+        case bytes():
+            return bytes, len(value), hash(value)
         case _ if callable(value):
             return type(value), value.__code__.co_code if hasattr(value, "__code__") else value
         case _:
