@@ -84,7 +84,8 @@ class Connection:
         """Queue a message, as soon as there is room for it; its sequence number.
 
         What is sent without a pause leaves in one WebSocket message: other tasks run when there is
-        no room, or after some messages. See `Session.send`.
+        no room, or after some messages. But who has waited in `receive` is taken to answer: the
+        first message that is sent then leaves at once. See `Session.send`.
 
         Raises:
             NotEncodable: It is longer than the peer takes, or has too many buffers.
