@@ -8,7 +8,7 @@ may have something to say, or room for more. Whoever waits for one of these look
 """
 
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import trio
@@ -229,13 +229,14 @@ class Connection:
 
     # how it goes on inside
 
-    def _give_way(self) -> Coroutine[None, None, None]:
+    async def _give_way(self) -> None:
         """Be cancelled here, and now and then let other tasks run."""
         self._without_pause += 1
         if self._without_pause < _WITHOUT_PAUSE:
-            return trio.lowlevel.checkpoint_if_cancelled()
-        self._without_pause = 0
-        return trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._without_pause = 0
+            await trio.lowlevel.checkpoint()
 
     async def _wait_for_delivery(self) -> None:
         while not self._inbox:
