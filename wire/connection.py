@@ -8,7 +8,7 @@ may have something to say, or room for more. Whoever waits for one of these look
 """
 
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import trio
@@ -86,7 +86,8 @@ class Connection:
         """Queue a message, as soon as there is room for it; its sequence number.
 
         What is sent without a pause leaves in one WebSocket message: other tasks run when there is
-        no room, or after some messages. See `Session.send`.
+        no room, or after some messages. But who has waited in `receive` is taken to answer: the
+        first message that is sent then leaves at once. See `Session.send`.
 
         Raises:
             NotEncodable: It is longer than the peer takes, or has too many buffers.
@@ -249,13 +250,14 @@ class Connection:
         else:
             self.opened = event.link
 
-    def _give_way(self) -> Coroutine[None, None, None]:
+    async def _give_way(self) -> None:
         """Be cancelled here, and now and then let other tasks run."""
         self._without_pause += 1
         if self._without_pause < _WITHOUT_PAUSE:
-            return trio.lowlevel.checkpoint_if_cancelled()
-        self._without_pause = 0
-        return trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._without_pause = 0
+            await trio.lowlevel.checkpoint()
 
     async def _wait_for_delivery(self) -> None:
         while not self._inbox:
