@@ -35,6 +35,7 @@ from trouper.wire.stimuli import (
     ComputeTask,
     ExecuteSuccess,
     FreeKeys,
+    RefreshWhoHas,
     Stimulus,
 )
 
@@ -502,6 +503,18 @@ async def test_a_failure_cannot_be_looked_up() -> None:
         supervisor.send(AcquireReplicas({"k": ("ws://a",)}))
         await until(lambda: supervisor.machine.phase("k") == "error")
         assert supervisor.value_of("k") is None
+
+
+async def test_a_value_that_cannot_be_read_fails_without_those_that_can() -> None:
+    broken = Fetched({}, {"b": LookupError("broken")})
+    peers = Peers(Fetched(BROUGHT.found, broken.unreadable), broken)
+    async with with_peers(peers) as (supervisor, scheduler):
+        supervisor.send(AcquireReplicas({"k": ("ws://a",), "b": ("ws://a",)}))
+        await until(lambda: RequestRefreshWhoHas(("b",)) in scheduler.reports)
+        supervisor.send(RefreshWhoHas({"b": ("ws://a",)}))
+        await until(lambda: supervisor.machine.phase("b") == "error")
+        assert supervisor.machine.phase("k") == "memory"
+    assert peers.asked == [("ws://a", ("k", "b")), ("ws://a", ("b",))]
 
 
 async def test_a_busy_peer_is_asked_again_when_the_wait_is_over() -> None:
