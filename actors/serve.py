@@ -42,8 +42,8 @@ class ServingLimits(msgspec.Struct, frozen=True, kw_only=True):
     less than to wait for a minute."""
     taking_s: float = 30.0
     """An answer has to be taken in this time, and more for its length, see below."""
-    slowest_nbytes_per_s: float = 1e6
-    """Whoever reads more slowly holds up others."""
+    slowest_nbytes_per_s: float = 1e5
+    """A line of one megabit: whoever reads more slowly holds up others."""
 
     def __post_init__(self) -> None:
         """Whoever sets a limit that makes no sense learns it here.
