@@ -2,6 +2,12 @@
 
 from trouper.actors.errors import ActorCrashed, TaskCancelled
 from trouper.actors.job import check_cancelled
+from trouper.runtime.embedded.executor import WorkerExecutor
+from trouper.runtime.embedded.future import WorkerFuture
+from trouper.runtime.embedded.handle import TaskHandle
+from trouper.runtime.embedded.opening import open_worker
+from trouper.runtime.embedded.status import WorkerStatus
+from trouper.runtime.embedded.worker import Worker
 from trouper.runtime.errors import (
     CorruptJournal,
     ForeignHandle,
@@ -13,17 +19,11 @@ from trouper.runtime.errors import (
     WorkerClosed,
     WorkerFailed,
 )
-from trouper.runtime.executor import WorkerExecutor
-from trouper.runtime.future import WorkerFuture
-from trouper.runtime.handle import TaskHandle
-from trouper.runtime.journal import Journal, Step
-from trouper.runtime.journal_format import Record
-from trouper.runtime.journal_replay import ReplayDiverged
-from trouper.runtime.journal_writer import JournalStatus
+from trouper.runtime.journal.format import Record
+from trouper.runtime.journal.journal import Journal, Step
+from trouper.runtime.journal.replay import ReplayDiverged
+from trouper.runtime.journal.writer import JournalStatus
 from trouper.runtime.keeper import RestartPolicy
-from trouper.runtime.opening import open_worker
-from trouper.runtime.status import WorkerStatus
-from trouper.runtime.worker import Worker
 from trouper.wire.errors import InvalidKey, TrouperError
 
 __all__ = [

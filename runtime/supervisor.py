@@ -30,8 +30,8 @@ from trouper.actors.job import NO_INPUTS, Job, terminal_stimulus
 from trouper.actors.store import Store
 from trouper.actors.threads import ThreadPool
 from trouper.actors.timers import Timer, over
-from trouper.runtime.errors import WorkerFailed
-from trouper.runtime.journal_recorder import Recorder
+from trouper.runtime.errors import StimulusError, WorkerFailed
+from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.keeper import Keeper, RestartPolicy
 from trouper.runtime.machine import Machine
 from trouper.runtime.stepping import Stepper
@@ -70,6 +70,10 @@ class Listener(Protocol):
 
     def on_batch_end(self) -> None:
         """All stimuli that had come so far are handled."""
+        ...
+
+    def on_stimulus_refused(self, stimulus: Stimulus, error: StimulusError) -> None:
+        """The machine takes no such stimulus, and is as it was. Raises if that cannot be."""
         ...
 
     def on_failure(self, reason: BaseException) -> None:
@@ -281,7 +285,12 @@ class Supervisor:
         handle = (self.recorder or self.machine).handle
         on_report, heeded = self._listener.on_report, self._listener.heeded
         for stimulus in batch:
-            for instruction in handle(stimulus):
+            try:
+                instructions = handle(stimulus)
+            except StimulusError as error:
+                self._listener.on_stimulus_refused(stimulus, error)
+                continue
+            for instruction in instructions:
                 # By type and not `match`: each is on the way of every task.
                 kind = type(instruction)
                 if kind is Execute:

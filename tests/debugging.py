@@ -1,4 +1,4 @@
-"""The worked example of runtime/DEBUGGING.md: its journal, and what its commands print.
+"""The worked example of runtime/debugging/DEBUGGING.md: its journal, and what its commands print.
 
 ``python tests/debugging.py`` records the journal anew, and writes into the page what the commands
 print. Read the difference before you keep it.
@@ -15,13 +15,13 @@ from pathlib import Path
 from click.testing import CliRunner
 from journals import Clock, options, told
 
-from trouper.runtime.cli_commands import trouper
-from trouper.runtime.journal_recorder import Recorder
+from trouper.runtime.cli.commands import trouper
+from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "runtime" / "DEBUGGING.md"
+PAGE = ROOT / "runtime" / "debugging" / "DEBUGGING.md"
 JOURNAL = ROOT / "examples" / "stuck.journal"
 
 CONFIG = Config(slots={"thread": 2}, address="tcp://10.0.0.1:4000")

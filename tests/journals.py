@@ -10,12 +10,12 @@ from typing import Any
 from model import World
 from monkey import CONFIGS, DRAWS
 
+from trouper.runtime.debugging.notation import STIMULI, read
 from trouper.runtime.errors import StimulusError
-from trouper.runtime.journal_format import Header
-from trouper.runtime.journal_recorder import JournalOptions, Recorder
+from trouper.runtime.journal.format import Header
+from trouper.runtime.journal.recorder import JournalOptions, Recorder
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
-from trouper.runtime.notation import STIMULI, read
 from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, FreeKeys, Stimulus
 
 THREADS = Config(slots={"thread": 2})

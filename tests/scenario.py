@@ -21,11 +21,11 @@ A line tells by its beginning what it is:
     !           the error with which the machine refuses the stimulus
     (blanks)    a task whose phase has changed, and its new phase; ordered by key
 
-How words are written stands in `trouper.runtime.notation`. A story is told by a `model.World`,
-which verifies after each stimulus that the machine does not contradict itself, nor what it has told
-the store and the scheduler. ``python tests/scenario.py`` writes what the machine does into all
-stories, or into those that are named; comments and blank lines stay. Read the difference before you
-keep it: a story says what is right.
+How words are written stands in `trouper.runtime.debugging.notation`. A story is told by a
+`model.World`, which verifies after each stimulus that the machine does not contradict itself, nor
+what it has told the store and the scheduler. ``python tests/scenario.py`` writes what the machine
+does into all stories, or into those that are named; comments and blank lines stay. Read the
+difference before you keep it: a story says what is right.
 """
 
 import sys
@@ -37,10 +37,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from model import World
 
-from trouper.runtime.errors import StimulusError
-from trouper.runtime.ledger import Config, Limits
-from trouper.runtime.machine import Machine
-from trouper.runtime.notation import (
+from trouper.runtime.debugging.notation import (
     INSTRUCTIONS,
     STIMULI,
     NotationError,
@@ -49,6 +46,9 @@ from trouper.runtime.notation import (
     write,
     write_value,
 )
+from trouper.runtime.errors import StimulusError
+from trouper.runtime.ledger import Config, Limits
+from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Instruction
 from trouper.wire.stimuli import Stimulus
 from trouper.wire.vocabulary import Key

@@ -29,7 +29,9 @@ sys.argv[0] = script
 try:
     runpy.run_path(script, run_name="__main__")
 finally:
-    print("threads left:", threading.active_count() - 1, file=sys.stderr)
+    # The progress bar tells its own thread to end, and does not wait until it has.
+    left = [thread for thread in threading.enumerate() if type(thread).__module__ != "rich.live"]
+    print("threads left:", len(left) - 1, file=sys.stderr)
 """
 """Runs the census and says what it leaves behind."""
 

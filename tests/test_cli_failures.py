@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 from journals import LOST_PEER, record, told
 
-from trouper.runtime.cli_commands import trouper
-from trouper.runtime.journal import Journal
+from trouper.runtime.cli.commands import trouper
+from trouper.runtime.journal.journal import Journal
 
 STUCK = ["--predicate", "'z' in stuck(machine)"]
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from journals import LOST_PEER, record
 
 from trouper.runtime import open_worker
-from trouper.runtime.cli_commands import trouper
+from trouper.runtime.cli.commands import trouper
 from trouper.runtime.ledger import Ledger
 
 

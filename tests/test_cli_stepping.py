@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 from journals import LOST_PEER, record
 
-from trouper.runtime.cli_commands import trouper
+from trouper.runtime.cli.commands import trouper
 
 
 @pytest.fixture

@@ -282,7 +282,7 @@ def test_a_coroutine_that_would_block_the_loop_is_told_so(executor: WorkerExecut
 def test_without_dask_it_says_what_is_missing(
     executor: WorkerExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "trouper.runtime.dask_get", raising=False)
+    monkeypatch.delitem(sys.modules, "trouper.runtime.embedded.dask_get", raising=False)
     monkeypatch.setitem(sys.modules, "dask.local", None)
     with pytest.raises(ImportError, match="pip install dask"):
         executor.get({"a": 1}, "a")

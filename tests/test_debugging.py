@@ -1,11 +1,11 @@
-"""The worked example of runtime/DEBUGGING.md is what happens."""
+"""The worked example of runtime/debugging/DEBUGGING.md is what happens."""
 
 from pathlib import Path
 
 import pytest
 from debugging import CONFIG, JOURNAL, LIFE, PAGE, make, rewritten, sessions
 
-from trouper.runtime.journal import Journal
+from trouper.runtime.journal.journal import Journal
 
 
 def test_the_page_says_what_the_commands_print(tmp_path: Path) -> None:

@@ -9,13 +9,19 @@ from faults import lose_resources, stumble
 from journals import LOST_PEER, random_life, record, told
 
 from trouper.runtime import open_worker
+from trouper.runtime.debugging.export_test import (
+    LONGEST,
+    answers_test,
+    code,
+    error_test,
+    predicate_test,
+)
+from trouper.runtime.debugging.minimise import Said, as_journal, lead, like_first_error, minimise
+from trouper.runtime.debugging.predicates import Predicate
 from trouper.runtime.errors import JournalError
-from trouper.runtime.export_test import LONGEST, answers_test, code, error_test, predicate_test
-from trouper.runtime.journal import Journal
+from trouper.runtime.journal.journal import Journal
 from trouper.runtime.ledger import Config, Limits
 from trouper.runtime.machine import Machine
-from trouper.runtime.minimise import Said, as_journal, lead, like_first_error, minimise
-from trouper.runtime.predicates import Predicate
 
 
 def run(text: str) -> None:

@@ -13,8 +13,8 @@ import trio.testing
 from gates import PATIENCE_S, Gate, until, until_empty
 
 from trouper.runtime import TaskCancelled, TaskHandle, open_worker
-from trouper.runtime.failure import Failure
-from trouper.runtime.unobserved import LIMIT, Unobserved
+from trouper.runtime.embedded.failure import Failure
+from trouper.runtime.embedded.unobserved import LIMIT, Unobserved
 
 
 class Boom(Exception):

@@ -13,7 +13,7 @@ import trio.testing
 from gates import AsyncGate, Gate, until, until_empty
 
 from trouper.runtime import TaskHandle, TaskReleased, open_worker
-from trouper.runtime.handle import FAIRNESS
+from trouper.runtime.embedded.handle import FAIRNESS
 
 
 def same(value: Any) -> Any:

@@ -32,9 +32,9 @@ from trouper.runtime import (
     WorkerFailed,
     open_worker,
 )
-from trouper.runtime.journal_format import pack
-from trouper.runtime.journal_frames import MAGIC, FrameReader, FrameWriter
-from trouper.runtime.journal_recorder import Recorder
+from trouper.runtime.journal.format import pack
+from trouper.runtime.journal.frames import MAGIC, FrameReader, FrameWriter
+from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.machine import Machine
 from trouper.wire.stimuli import ExecuteSuccess, Stimulus
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from trouper.runtime.errors import JournalError
-from trouper.runtime.journal_files import (
+from trouper.runtime.journal.files import (
     check_can_begin,
     newest_of,
     number_of,
     older_segments,
     segment_files,
 )
-from trouper.runtime.journal_frames import MAGIC
+from trouper.runtime.journal.frames import MAGIC
 
 
 def test_older_segments_stand_beside_the_newest_in_order(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from journals import header
 
-from trouper.runtime.journal_format import (
+from trouper.runtime.journal.format import (
     INSTRUCTION_TYPES,
     INSTRUCTIONS,
     STIMULI,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trouper.runtime.journal_frames import BrokenFrame, FrameReader, FrameWriter, head
+from trouper.runtime.journal.frames import BrokenFrame, FrameReader, FrameWriter, head
 
 BODIES = [b"first", b"", b"x" * 300, bytes(range(256)), b"last"]
 
@@ -97,7 +97,7 @@ def test_a_file_that_becomes_shorter_is_broken() -> None:
 def test_frames_may_be_longer_than_what_is_read_at_once(
     block_nbytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trouper.runtime.journal_frames._BLOCK_NBYTES", block_nbytes)
+    monkeypatch.setattr("trouper.runtime.journal.frames._BLOCK_NBYTES", block_nbytes)
     assert read(DATA) == (BODIES, 0, False)
     assert read(DATA[:-1]) == (BODIES[:-1], len(DATA) - 1 - STARTS[-1], False)
     assert read(DATA + bytes(1000)) == (BODIES, 1000, False)

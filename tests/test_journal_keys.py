@@ -6,9 +6,9 @@ import pytest
 from journals import options, random_life, record
 
 from trouper.runtime.errors import StimulusError
-from trouper.runtime.journal import Journal
-from trouper.runtime.journal_keys import KeyHasher
-from trouper.runtime.journal_recorder import Recorder
+from trouper.runtime.journal.journal import Journal
+from trouper.runtime.journal.keys import KeyHasher
+from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Execute, Gather
 from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, Stimulus, UpdateData

@@ -8,8 +8,8 @@ import pytest
 from journals import Clock, options, plain_life, random_life, record
 
 from trouper.runtime.errors import JournalError, StimulusError
-from trouper.runtime.journal import Journal
-from trouper.runtime.journal_recorder import BATCH, Recorder
+from trouper.runtime.journal.journal import Journal
+from trouper.runtime.journal.recorder import BATCH, Recorder
 from trouper.runtime.machine import Machine
 from trouper.wire.stimuli import (
     ComputeTask,

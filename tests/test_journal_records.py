@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from journals import header, random_life
 
-import trouper.runtime.journal_records as journal_records
+import trouper.runtime.journal.records as journal_records
 from trouper.runtime.errors import CorruptJournal, StimulusError
-from trouper.runtime.journal_format import STIMULI, STIMULUS_TYPES, Answer, Kind, Record, pack
-from trouper.runtime.journal_frames import FrameReader
-from trouper.runtime.journal_records import RecordReader, RecordWriter
+from trouper.runtime.journal.format import STIMULI, STIMULUS_TYPES, Answer, Kind, Record, pack
+from trouper.runtime.journal.frames import FrameReader
+from trouper.runtime.journal.records import RecordReader, RecordWriter
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import DropData, DropSpec, Instruction
 from trouper.wire.stimuli import ComputeTask, FreeKeys, Pause, Secede, Stimulus, UpdateData

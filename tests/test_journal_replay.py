@@ -5,8 +5,8 @@ import pytest
 from journals import random_life
 
 from trouper.runtime.errors import StimulusError
-from trouper.runtime.journal_format import INSTRUCTIONS, Digester, Record, op_of
-from trouper.runtime.journal_replay import Replay, ReplayDiverged
+from trouper.runtime.journal.format import INSTRUCTIONS, Digester, Record, op_of
+from trouper.runtime.journal.replay import Replay, ReplayDiverged
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Execute, Instruction
 from trouper.wire.stimuli import CancelTask, ComputeTask, ExecuteSuccess, Pause

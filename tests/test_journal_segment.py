@@ -7,9 +7,9 @@ import pytest
 from journals import header, plain_life, record
 
 from trouper.runtime.errors import CorruptJournal, JournalError
-from trouper.runtime.journal_format import Header, pack
-from trouper.runtime.journal_frames import MAGIC, FrameReader, FrameWriter
-from trouper.runtime.journal_segment import CutHeader, Segment
+from trouper.runtime.journal.format import Header, pack
+from trouper.runtime.journal.frames import MAGIC, FrameReader, FrameWriter
+from trouper.runtime.journal.segment import CutHeader, Segment
 
 
 def write(path: Path, header: object, *rest: bytes) -> Path:

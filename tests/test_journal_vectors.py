@@ -17,10 +17,10 @@ import pytest
 from journals import header, random_life
 
 from trouper.runtime.errors import StimulusError
-from trouper.runtime.journal import Journal
-from trouper.runtime.journal_format import STIMULI, Header, pack
-from trouper.runtime.journal_frames import MAGIC
-from trouper.runtime.journal_records import RecordWriter
+from trouper.runtime.journal.format import STIMULI, Header, pack
+from trouper.runtime.journal.frames import MAGIC
+from trouper.runtime.journal.journal import Journal
+from trouper.runtime.journal.records import RecordWriter
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.wire import stimuli as st
@@ -29,7 +29,7 @@ pycddl: Any = importlib.import_module("pycddl")  # which has no types
 
 VECTORS = Path(__file__).parent / "vectors" / "journal"
 VECTOR = VECTORS / "vector.journal"
-PAGE = Path(__file__).parent.parent / "runtime" / "JOURNAL.md"
+PAGE = Path(__file__).parent.parent / "runtime" / "journal" / "JOURNAL.md"
 
 CONFIG = Config(slots={"thread": 1}, resources={"gpu": 1.0}, address="tcp://10.0.0.1:1")
 PEER = "tcp://10.0.0.2:1"

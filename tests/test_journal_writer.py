@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from gates import PATIENCE_S
 
-import trouper.runtime.journal_writer as journal_writer
-from trouper.runtime.journal_frames import MAGIC
-from trouper.runtime.journal_writer import HASTE_NBYTES, JournalWriter
+import trouper.runtime.journal.writer as journal_writer
+from trouper.runtime.journal.frames import MAGIC
+from trouper.runtime.journal.writer import HASTE_NBYTES, JournalWriter
 
 TESTS = Path(__file__).parent
 LARGE = 1 << 26

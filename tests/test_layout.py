@@ -11,7 +11,7 @@ ROOMS = ("runtime", "actors", "wire")
 MODULES = [
     path.relative_to(ROOT)
     for room in ROOMS
-    for path in sorted((ROOT / room).glob("*.py"))
+    for path in sorted((ROOT / room).rglob("*.py"))
     if path.name != "__init__.py"
 ]
 
@@ -23,24 +23,28 @@ TESTED_ELSEWHERE = {
     "actors/errors.py": "only names; each is raised by what the others test",
     "actors/fetched.py": "only types; test_gather and test_fetch",
     "actors/job.py": "test_execute and test_threads run jobs",
-    "runtime/cli_commands.py": "test_cli",
-    "runtime/cli_group.py": "test_cli",
-    "runtime/completion.py": "as_completed, in test_worker",
+    "runtime/cli/commands.py": "test_cli_main",
+    "runtime/cli/group.py": "test_cli_main",
+    "runtime/embedded/completion.py": "as_completed, in test_worker",
     "runtime/errors.py": "only names; each is raised by what the others test",
-    "runtime/failure.py": "test_failures",
-    "runtime/future.py": "test_executor",
-    "runtime/handle.py": "test_handles",
-    "runtime/opening.py": "test_closing",
+    "runtime/embedded/failure.py": "test_failures",
+    "runtime/embedded/future.py": "test_executor",
+    "runtime/embedded/handle.py": "test_handles",
+    "runtime/embedded/opening.py": "test_closing",
     "runtime/peers.py": "test_ledger and test_policies",
-    "runtime/results.py": "test_worker and test_failures",
+    "runtime/embedded/results.py": "test_worker and test_failures",
     "runtime/settling.py": "test_transitions",
-    "runtime/status.py": "status, in test_worker",
-    "runtime/unobserved.py": "test_failures",
+    "runtime/embedded/status.py": "status, in test_worker",
+    "runtime/embedded/unobserved.py": "test_failures",
+    "wire/asyncio_connection.py": "test_dask_comm and test_dask_resumption",
+    "wire/asyncio_dialling.py": "test_dask_comm and test_dask_resumption",
+    "wire/asyncio_websocket.py": "test_dask_comm and test_asyncio_reception",
     "wire/errors.py": "only names; each is raised by what the others test",
     "wire/events.py": "test_session",
     "wire/instructions.py": "test_vocabulary",
     "wire/messages.py": "test_codec",
     "wire/stimuli.py": "test_vocabulary",
+    "wire/upgrade.py": "test_websocket and test_listener",
     "wire/version.py": "test_journal_format",
 }
 """Modules without a test file of their name, and where or why."""
@@ -48,8 +52,9 @@ TESTED_ELSEWHERE = {
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_every_module_has_its_tests(module: Path) -> None:
-    has_file = (ROOT / "tests" / f"test_{module.name}").exists()
-    assert has_file or str(module) in TESTED_ELSEWHERE, f"no tests/test_{module.name}"
+    names = (f"test_{module.name}", f"test_{module.parent.name}_{module.name}")
+    has_file = any((ROOT / "tests" / name).exists() for name in names)
+    assert has_file or str(module) in TESTED_ELSEWHERE, f"no tests/{' or '.join(names)}"
     assert not (has_file and str(module) in TESTED_ELSEWHERE), "strike it off TESTED_ELSEWHERE"
 
 

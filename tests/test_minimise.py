@@ -6,10 +6,7 @@ import pytest
 from faults import lose_resources, stumble
 from journals import LOST_PEER, THREADS, random_life, record, told
 
-from trouper.runtime.errors import JournalError, StimulusError
-from trouper.runtime.journal import Journal
-from trouper.runtime.machine import Machine
-from trouper.runtime.minimise import (
+from trouper.runtime.debugging.minimise import (
     Failure,
     Life,
     Moment,
@@ -22,7 +19,10 @@ from trouper.runtime.minimise import (
     outstanding,
     relive,
 )
-from trouper.runtime.predicates import Predicate
+from trouper.runtime.debugging.predicates import Predicate
+from trouper.runtime.errors import JournalError, StimulusError
+from trouper.runtime.journal.journal import Journal
+from trouper.runtime.machine import Machine
 from trouper.wire.stimuli import Stimulus
 
 UNSOUND = "not is_sound(machine)"

@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import fields
 
+from trouper.runtime.debugging.notation import (
+    INSTRUCTIONS,
+    STIMULI,
+    NotationError,
+    Words,
+    read,
+    write,
+)
 from trouper.runtime.ledger import Config, Limits
-from trouper.runtime.notation import INSTRUCTIONS, STIMULI, NotationError, Words, read, write
 from trouper.wire.instructions import Execute, Gather, StealResponse, TaskErred
 from trouper.wire.stimuli import AcquireReplicas, ComputeTask, ExecuteSuccess, GatherSuccess
 

@@ -3,9 +3,9 @@
 import pytest
 from journals import random_life, told
 
+from trouper.runtime.debugging.notation import INSTRUCTIONS, read
+from trouper.runtime.debugging.occasions import mentions, occasion
 from trouper.runtime.machine import HANDLERS
-from trouper.runtime.notation import INSTRUCTIONS, read
-from trouper.runtime.occasions import mentions, occasion
 
 OCCASIONS = [
     ("compute-task x", "when it was to be computed"),

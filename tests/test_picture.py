@@ -2,9 +2,9 @@
 
 from journals import LOST_PEER, THREADS, told
 
+from trouper.runtime.debugging.picture import Attempt, Gathering, picture, task_picture
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
-from trouper.runtime.picture import Attempt, Gathering, picture, task_picture
 
 
 def test_all_of_a_machine() -> None:

@@ -3,10 +3,10 @@
 import pytest
 from journals import LOST_PEER, told
 
+from trouper.runtime.debugging.minimise import Moment, Said, lead
+from trouper.runtime.debugging.predicates import Predicate, is_sound, stuck
 from trouper.runtime.errors import JournalError
 from trouper.runtime.machine import Machine
-from trouper.runtime.minimise import Moment, Said, lead
-from trouper.runtime.predicates import Predicate, is_sound, stuck
 
 
 def moments() -> list[Moment]:

@@ -5,10 +5,10 @@ from contextlib import suppress
 import pytest
 from journals import LOST_PEER, random_life, told
 
+from trouper.runtime.debugging.reasons import Scene, named
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Config, Limits
 from trouper.runtime.machine import Machine
-from trouper.runtime.reasons import Scene, named
 from trouper.runtime.task import Place
 from trouper.wire.stimuli import Stimulus
 

@@ -3,9 +3,9 @@
 import trio
 import trio.testing
 
-from trouper.runtime.failure import Failure
-from trouper.runtime.handle import Record
-from trouper.runtime.registry import Registry
+from trouper.runtime.embedded.failure import Failure
+from trouper.runtime.embedded.handle import Record
+from trouper.runtime.embedded.registry import Registry
 from trouper.wire.vocabulary import Key
 
 

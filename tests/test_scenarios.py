@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from scenario import Scenario, ScenarioError, rewrite, scenarios
 
-from trouper.runtime.notation import INSTRUCTIONS, STIMULI
+from trouper.runtime.debugging.notation import INSTRUCTIONS, STIMULI
 
 GOOD = """\
 # An independent task

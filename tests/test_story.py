@@ -6,9 +6,9 @@ import pytest
 from journals import LOST_PEER, record, told
 
 from trouper.runtime import open_worker
+from trouper.runtime.debugging.story import CHAIN, Story, stuck_tasks, tell
 from trouper.runtime.errors import JournalError
-from trouper.runtime.journal import Journal
-from trouper.runtime.story import CHAIN, Story, stuck_tasks, tell
+from trouper.runtime.journal.journal import Journal
 from trouper.wire.stimuli import Stimulus
 
 

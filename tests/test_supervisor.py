@@ -28,6 +28,7 @@ from trouper.runtime import (
     WorkerFailed,
     open_worker,
 )
+from trouper.runtime.errors import StimulusError
 from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config, Limits
 from trouper.runtime.machine import Machine
@@ -435,6 +436,9 @@ class Scheduler:
 
     def on_report(self, report: Report) -> None:
         self.reports.append(report)
+
+    def on_stimulus_refused(self, stimulus: Stimulus, error: StimulusError) -> None:
+        raise error
 
     def on_batch_end(self) -> None:
         pass

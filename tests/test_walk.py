@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from journals import LOST_PEER, record
 
+from trouper.runtime.debugging.walk import Walk
 from trouper.runtime.errors import JournalError
-from trouper.runtime.journal import Journal
-from trouper.runtime.walk import Walk
+from trouper.runtime.journal.journal import Journal
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The `trouper` command, one module for each family of commands."""

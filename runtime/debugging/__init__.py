@@ -1,0 +1,1 @@
+"""What a journal tells: stories, reasons, differences, and the shortest way to a failure."""

@@ -1,0 +1,1 @@
+"""The journal: every stimulus recorded, recovered and replayed."""
