@@ -102,7 +102,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
         The traceback begins where the user's code does: trouper's own frames are cut off, and
         emptied, for those of the user go on to know them.
         """
-        while traceback is not None and _is_ours(traceback):
+        while traceback is not None and is_ours(traceback):
             with suppress(RuntimeError):  # it is the caller's, which still runs
                 traceback.tb_frame.clear()
             traceback = traceback.tb_next
@@ -133,7 +133,8 @@ def _call(job: Job) -> object:
     return job.spec.call(job.inputs)
 
 
-def _is_ours(traceback: TracebackType) -> bool:
+def is_ours(traceback: TracebackType) -> bool:
+    """Whether this part of a traceback is of trouper's own code."""
     return str(traceback.tb_frame.f_globals.get("__name__")).startswith("trouper.")
 
 
