@@ -19,7 +19,7 @@ from trouper.runtime.journal.journal import Journal
 
 distributed: Any = importlib.import_module("distributed")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 """No test waits longer than this for what has to happen; the machine may be very busy."""
 
 TESTS = Path(__file__).parent
