@@ -16,6 +16,7 @@ from dask_cluster import (
     cluster,
     distributed,
     result_of,
+    results_of,
     until,
     wait_for_workers,
     workers,
@@ -49,6 +50,14 @@ def client(connected: Any) -> Generator[Any]:
     wait_for_workers(connected, "a", "b")
 
 
+@pytest.fixture
+def gate(tmp_path: Path) -> Generator[Path]:
+    """A file that tasks wait for; at the end there is one, so that none waits for ever."""
+    file = tmp_path / "gate"
+    yield file
+    file.touch()
+
+
 def computed(client: Any, function: Any, *arguments: Any, **options: Any) -> Any:
     """What a function returns or raises as a task."""
     return result_of(client.submit(function, *arguments, pure=False, **options))
@@ -63,7 +72,7 @@ def test_a_task(client: Any) -> None:
 
 def test_five_thousand_tasks(client: Any) -> None:
     futures = client.map(tasks.inc, range(5000), pure=False)
-    assert client.gather(futures) == list(range(1, 5001))
+    assert results_of(client, futures) == list(range(1, 5001))
     assert len({where for who in client.who_has(futures).values() for where in who}) == 2
 
 
@@ -101,6 +110,11 @@ def test_an_exception_with_which_nothing_works(client: Any) -> None:
         computed(client, tasks.fail_badly)
 
 
+def test_a_task_that_wants_to_end_its_process(client: Any) -> None:
+    with pytest.raises(Exception, match="SystemExit"):
+        computed(client, sys.exit, "the node does not")
+
+
 def test_keys_that_are_tuples(client: Any) -> None:
     graph = {("x", 1): (tasks.inc, 1), ("x", ("y", 2.5)): (tasks.inc, ("x", 1))}
     assert client.get(graph, [("x", ("y", 2.5)), ("x", 1)]) == [3, 2]
@@ -120,11 +134,10 @@ def test_a_task_that_wants_to_be_rescheduled(client: Any, tmp_path: Path) -> Non
     assert computed(client, tasks.reschedule_once, str(tmp_path / "once")) in {"a", "b"}
 
 
-def test_a_task_that_secedes_leaves_its_thread_to_others(client: Any, tmp_path: Path) -> None:
-    file = tmp_path / "go"
-    waiting = client.submit(tasks.secede_until, str(file), workers=["a"], pure=False)
+def test_a_task_that_secedes_leaves_its_thread_to_others(client: Any, gate: Path) -> None:
+    waiting = client.submit(tasks.secede_until, str(gate), workers=["a"], pure=False)
     assert computed(client, tasks.name_of_worker, workers=["a"]) == "a"
-    file.touch()
+    gate.touch()
     assert result_of(waiting) == "a"
 
 
@@ -150,18 +163,19 @@ def test_a_task_that_cannot_be_unpickled_on_the_node_fails(client: Any) -> None:
 
 
 def test_a_result_that_cannot_be_pickled(client: Any) -> None:
-    future = client.submit(tasks.not_picklable, pure=False)
+    future = client.submit(tasks.not_picklable, workers=["a"], pure=False)
     with pytest.raises(TypeError, match="Could not serialize object of type NotPicklable"):
         result_of(future)
-    used = client.submit(tasks.name_of_worker, future, workers=["a"])
-    assert result_of(used) == "a" or client.who_has(future)
+    assert computed(client, tasks.name_of_worker, future, workers=["a"]) == "a"
+    with pytest.raises(TypeError, match="Could not serialize object of type NotPicklable"):
+        computed(client, tasks.name_of_worker, future, workers=["b"])
 
 
 # How they are scheduled
 
 
-def test_priorities(client: Any, tmp_path: Path) -> None:
-    gate, order = tmp_path / "go", str(tmp_path / "order")
+def test_priorities(client: Any, gate: Path, tmp_path: Path) -> None:
+    order = str(tmp_path / "order")
     first = client.submit(tasks.wait_for_file, str(gate), workers=["a"], pure=False)
     until(lambda: client.processing()[workers(client)["a"]])
     low, high = (
@@ -170,13 +184,13 @@ def test_priorities(client: Any, tmp_path: Path) -> None:
     )
     until(lambda: len(client.processing()[workers(client)["a"]]) == 7)
     gate.touch()
-    client.gather([first, *low, *high])
+    results_of(client, [first, *low, *high])
     assert [int(line) for line in Path(order).read_text().split()] == [10, 11, 12, 0, 1, 2]
 
 
 def test_resources(client: Any) -> None:
     futures = client.map(tasks.name_of_worker, range(10), resources={"gpu": 1}, pure=False)
-    assert set(client.gather(futures)) == {"a"}
+    assert set(results_of(client, futures)) == {"a"}
 
 
 def test_more_of_a_resource_than_there_is_waits_for_who_has_it(client: Any) -> None:
@@ -186,8 +200,7 @@ def test_more_of_a_resource_than_there_is_waits_for_who_has_it(client: Any) -> N
     future.cancel()
 
 
-def test_cancelled_tasks_end_and_leave_room(client: Any, tmp_path: Path) -> None:
-    gate = tmp_path / "go"
+def test_cancelled_tasks_end_and_leave_room(client: Any, gate: Path, tmp_path: Path) -> None:
     first = client.submit(tasks.wait_for_file, str(gate), workers=["a"], pure=False)
     others = client.map(tasks.noted, range(20), directory=str(tmp_path), workers=["a"], pure=False)
     until(lambda: len(client.processing()[workers(client)["a"]]) == 21)
@@ -214,7 +227,7 @@ def test_scattered_data(client: Any) -> None:
 
 def test_results_are_gathered_directly(client: Any) -> None:
     futures = client.map(tasks.inc, range(10), pure=False)
-    assert client.gather(futures, direct=True) == list(range(1, 11))
+    assert results_of(client, futures, direct=True) == list(range(1, 11))
 
 
 def test_copies_are_made_and_moved(client: Any) -> None:
@@ -260,7 +273,7 @@ def test_functions_that_are_no_tasks(client: Any) -> None:
     assert set(client.run(tasks.coroutine_task, 1).values()) == {2}
     with pytest.raises(ValueError, match="not so deep"):
         client.run(tasks.fail_deeply, "not so deep")
-    with pytest.raises(SystemExit):
+    with pytest.raises(Exception, match="SystemExit"):
         client.run(sys.exit, "the node does not")
 
 
@@ -272,16 +285,15 @@ def test_logs_and_versions(client: Any) -> None:
     assert set(client.get_versions(check=False)["workers"]) == addresses
 
 
-def test_call_stacks_of_what_runs(client: Any, tmp_path: Path) -> None:
-    file = tmp_path / "go"
-    future = client.submit(tasks.wait_for_file, str(file), workers=["a"], pure=False)
+def test_call_stacks_of_what_runs(client: Any, gate: Path) -> None:
+    future = client.submit(tasks.wait_for_file, str(gate), workers=["a"], pure=False)
 
     def stack() -> Any:
         return client.call_stack([future]).get(workers(client)["a"])
 
     until(stack)
     assert "wait_for_file" in "".join(stack()[future.key])
-    file.touch()
+    gate.touch()
     result_of(future)
 
 
@@ -291,7 +303,7 @@ def test_stories_and_dumps(client: Any, tmp_path: Path) -> None:
     told = client.story(future.key)
     assert {where for where, *_ in told} == {"scheduler", *client.who_has(future)[future.key]}
     client.dump_cluster_state(str(tmp_path / "dump"), format="yaml")
-    assert "ledger" in (tmp_path / "dump.yaml").read_text() or True
+    assert future.key in (tmp_path / "dump.yaml").read_text()
 
 
 def test_events(client: Any) -> None:
@@ -319,7 +331,8 @@ def test_files_are_refused(client: Any, tmp_path: Path) -> None:
 def test_plugins_are_refused(client: Any) -> None:
     with pytest.raises(Exception, match="a trouper node does not support plugins"):
         client.register_plugin(plugins.WorkerPlugin(), name="some")
-    client.unregister_worker_plugin("some")
+    with pytest.raises(Exception, match="a trouper node does not support plugins"):
+        client.unregister_worker_plugin("some")
 
 
 # Who comes and goes; the last ones, as they do
@@ -329,12 +342,12 @@ def test_a_node_that_joins_later_steals(client: Any, nodes: Cluster) -> None:
     futures = client.map(tasks.slow_name, range(60), delay_s=0.1, pure=False)
     until(lambda: any(future.done() for future in futures))
     nodes.node("c")
-    assert set(client.gather(futures)) == {"a", "b", "c"}
+    assert set(results_of(client, futures)) == {"a", "b", "c"}
     kept = client.map(tasks.inc, range(6), workers=["c"], pure=False)
     distributed.wait(kept, timeout=PATIENCE_S)
     gone = client.retire_workers([workers(client)["c"]])
     assert len(gone) == 1
-    assert client.gather(kept) == [1, 2, 3, 4, 5, 6]
+    assert results_of(client, kept) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_restart_ends_nodes_that_nobody_starts_again(nodes: Cluster, client: Any) -> None:
