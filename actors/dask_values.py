@@ -62,8 +62,9 @@ def error_message(error: BaseException, status: str = "error") -> dict[str, Any]
     """What Dask's programs raise again as this exception, with its traceback.
 
     The exception is pickled, with the pickle serialised as a value: two layers. One that cannot be
-    pickled and unpickled becomes a plain `Exception` with its text; one that is too long is cut.
-    Raises nothing, whatever users' exceptions do.
+    pickled and unpickled becomes a plain `Exception` with its text; so does one like `SystemExit`,
+    which would end the client that raises it again. One that is too long is cut. Raises nothing,
+    whatever users' exceptions do.
     """
     most = cast("int", dask.config.get("distributed.admin.max-error-length"))
     chain = list(_causes(error))
@@ -88,7 +89,7 @@ def _brief(error: BaseException, most: int) -> tuple[bytes, str]:
     except Exception:  # noqa: BLE001 - whatever users' classes raise
         text = f"<{type(error).__qualname__}, which cannot be shown as text>"
         short = None
-    said = None if short is None else _loadable(short)
+    said = _loadable(short) if isinstance(short, Exception) else None
     return said or pickle.dumps(Exception(cut_reason(text))), text
 
 

@@ -19,7 +19,7 @@ from trouper.runtime.journal.journal import Journal
 
 distributed: Any = importlib.import_module("distributed")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 """No test waits longer than this for what has to happen; the machine may be very busy."""
 
 TESTS = Path(__file__).parent
@@ -181,3 +181,9 @@ def wait_for_workers(client: Any, *names: str) -> None:
 def result_of(future: Any) -> Any:
     """What a task returns or raises, in time."""
     return future.result(timeout=PATIENCE_S)
+
+
+def results_of(client: Any, futures: Any, **how: Any) -> Any:
+    """What tasks return, in time."""
+    distributed.wait(futures, timeout=PATIENCE_S)
+    return client.gather(futures, **how)

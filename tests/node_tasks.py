@@ -1,8 +1,10 @@
 """What the tests of nodes have computed: functions that nodes, schedulers and clients import."""
 
 import asyncio
+import os
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,49 @@ class Counter:
     def increment(self) -> int:
         self.n += 1
         return self.n
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def name_of(dask_worker: Any) -> Any:
+    return dask_worker.name
+
+
+def held_here(key: str, dask_worker: Any) -> Any:
+    return dask_worker.data.get(key)
+
+
+def slow_name(_: int, delay_s: float) -> str:
+    time.sleep(delay_s)
+    return str(get_worker().name)
+
+
+def scatter_inside(number: int) -> int:
+    with worker_client() as client:
+        (numbers,) = client.scatter([list(range(number))])
+        return int(client.submit(sum, numbers).result(timeout=30))
+
+
+def log_events() -> None:
+    get_worker().log_event("node-tests", {"when": datetime(2026, 1, 1)})
+
+
+class OpensInOneProcessOnly:
+    """A function whose pickle only one process opens, and whoever made it."""
+
+    def __init__(self, where: int) -> None:
+        self._pids = (where, os.getpid())
+
+    def __reduce__(self) -> Any:
+        return _open_in, self._pids
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+def _open_in(*pids: int) -> OpensInOneProcessOnly:
+    if os.getpid() not in pids:
+        raise RuntimeError("it cannot be opened, not in this process")
+    return OpensInOneProcessOnly(pids[0])

@@ -168,6 +168,7 @@ class Node:
 
     def on_batch_end(self) -> None:
         """What was reported may leave."""
+        self._reports.end_batch()
         self.outbox.flush()
         self._quiet.set()
 
