@@ -6,7 +6,7 @@ scheduler decides whether it is, not the heartbeat.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 Dial: TypeAlias = Callable[[], AbstractAsyncContextManager[DaskLink]]
 """Opens a comm with the scheduler."""
+
+
+LONGEST_S = 60.0
+"""A scheduler that asks for longer intervals, or for none, has not meant it."""
 
 
 class Patient(Protocol):
@@ -66,5 +70,12 @@ async def _beat(link: DaskLink, patient: Patient) -> float | None:
         raise ProtocolError(Code.UNEXPECTED, f"no answer to a heartbeat, but {answer!r:.200}")
     said = cast("dict[str, Any]", answer)
     patient.on_answer(said, sent, time.time())
-    interval_s = said.get("heartbeat-interval")
-    return float(interval_s) if isinstance(interval_s, (int, float)) else None
+    return interval_of(said)
+
+
+def interval_of(answer: Mapping[str, Any]) -> float | None:
+    """In how many seconds the scheduler would like to hear of a node; None if it does not say."""
+    interval_s = answer.get("heartbeat-interval")
+    if isinstance(interval_s, (int, float)) and 0 < interval_s <= LONGEST_S:
+        return float(interval_s)
+    return None

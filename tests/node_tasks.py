@@ -39,7 +39,7 @@ def note_order(number: int, file: str) -> None:
 def wait_for_file(file: str) -> str:
     while not Path(file).exists():
         time.sleep(0.01)
-    return get_worker().name
+    return str(get_worker().name)
 
 
 def fail_deeply(message: str) -> None:
@@ -55,7 +55,7 @@ def length(array: Any) -> int:
 
 
 def name_of_worker(*_: object) -> Any:
-    return get_worker().name
+    return str(get_worker().name)
 
 
 async def coroutine_task(number: int) -> int:
@@ -67,7 +67,7 @@ def reschedule_once(file: str) -> Any:
     if not Path(file).exists():
         Path(file).touch()
         raise Reschedule
-    return get_worker().name
+    return str(get_worker().name)
 
 
 def secede_until(file: str) -> str:
@@ -83,7 +83,7 @@ def secede_and_rejoin() -> str:
 
 def with_worker_client(number: int) -> int:
     with worker_client() as client:
-        return client.submit(inc, number).result(timeout=30)
+        return int(client.submit(inc, number).result(timeout=30))
 
 
 def with_get_client(number: int) -> int:

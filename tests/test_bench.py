@@ -119,7 +119,7 @@ def test_wire_compares_all_contenders_in_all_they_do() -> None:
     output = run(str(BENCH / "wire.py"), "--rounds", "1", "--scale", "0.002")
     for contender in ("raw TCP", "trio-websocket", "tcp://", "ws://", "trouper"):
         rows = [line for line in output.splitlines() if line.strip().startswith(contender)]
-        assert len(rows) == 7, f"{contender} in {output}"
+        assert len(rows) == 8, f"{contender} in {output}"
         for row in rows:
             median, best, worst = map(float, row.strip()[len(contender) :].replace(",", "").split())
             assert min(best, worst) <= median <= max(best, worst)

@@ -108,28 +108,19 @@ def test_a_signal_ends_it_in_order(running: Cluster, number: signal.Signals) -> 
         wait_for_workers(client)
 
 
-def test_a_name_that_is_taken_is_refused(running: Cluster) -> None:
+def test_a_name_that_is_taken_is_asked_for_again_and_refused(running: Cluster) -> None:
     first = running.node("twin")
     with running.client() as client:
         wait_for_workers(client, "twin")
+        command = [sys.executable, "-m", "trouper.runtime.cli.main", "node", running.cws]
         second = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "trouper.runtime.cli.main",
-                "node",
-                running.cws,
-                "--name",
-                "twin",
-                "--connect-timeout",
-                "1.5",
-            ],
+            [*command, "--name", "twin", "--connect-timeout", "3"],
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
             check=False,
         )
         assert second.returncode == ExitCode.REFUSED
-        assert second.stderr.count("name taken, twin") == 2  # it has asked twice
+        assert second.stderr.count("name taken, twin") >= 2
         client.retire_workers(names=["twin"])
     assert first.exit_code() == ExitCode.CLOSED

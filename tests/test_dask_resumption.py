@@ -7,8 +7,8 @@ from typing import Any
 
 import dask.config
 import pytest
+from dask_comms import CommClosedError, core, run
 from proxy import Proxy, proxy
-from test_dask_comm import CommClosedError, core, run
 
 from trouper.wire import dask_comm
 from trouper.wire.limits import Limits

@@ -266,6 +266,13 @@ def test_abandoned_session_ends_at_once_on_both_sides() -> None:
     assert end(pair.accepted) == Ended(Code.ABANDONED, "the nursery was cancelled", True, 0)
 
 
+def test_session_may_be_abandoned_with_a_code_of_its_own() -> None:
+    pair = Pair()
+    pair.dialled.abandon("that was no message", Code.MALFORMED)
+    pair.up(1.0)
+    assert end(pair.accepted) == Ended(Code.MALFORMED, "that was no message", True, 0)
+
+
 def test_session_may_be_closed_before_it_is_open() -> None:
     pair = Pair()
     fresh = type(pair.dialled)(pair.dialled._us, "id-2")  # pyright: ignore[reportPrivateUsage]

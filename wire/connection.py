@@ -226,7 +226,12 @@ class Connection:
                     self.link_lost = event
                     if event.link in self._scopes:
                         self._scopes[event.link].cancel()
-                elif not isinstance(event, Ended):
+                elif isinstance(event, Ended):
+                    silent = event.code is Code.TIMEOUT and not event.by_peer
+                    if silent and not self.session.waiting:  # nobody to say anything to
+                        for scope in self._scopes.values():
+                            scope.cancel()
+                else:
                     self.opened = event.link
         if events:
             self._arrived.unpark_all()

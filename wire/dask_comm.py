@@ -222,7 +222,7 @@ class CwsConnector(Connector):
         try:
             connection = await open_session(
                 (host, port),
-                _endpoint(required=True),
+                _endpoint(),
                 token=_token() or "",
                 tls=tls,
                 server_hostname=connection_args.get("server_hostname"),
@@ -234,8 +234,12 @@ class CwsConnector(Connector):
                 raise FatalCommClosedError(failed) from error
             raise CommClosedError(failed) from error
         except SessionRefused as error:
-            kind = CommClosedError if error.code in _PASSING else FatalCommClosedError
-            raise kind(f"{self.prefix}{address}: {error}") from error
+            failed = f"{self.prefix}{address}: {error}"
+            if error.code in _PASSING:
+                raise CommClosedError(failed) from error
+            logger.warning("%s", failed)
+            await asyncio.sleep(_REFUSED_S)
+            raise FatalCommClosedError(failed) from error
         _set_timeout(connection)
         return SessionComm(connection, self.prefix, deserialize, self.prefix + address)
 
@@ -281,9 +285,7 @@ class CwsListener(BaseListener):
             OSError: It cannot, say because somebody else does there.
             ValueError: The token's file has none.
         """
-        reception = AsyncioReception(
-            _endpoint(required=False), self._take, token=_token(), tls=self._tls
-        )
+        reception = AsyncioReception(_endpoint(), self._take, token=_token(), tls=self._tls)
         backlog = int(dask.config.get("distributed.comm.socket-backlog"))
         bound = bind_sockets(self._port, address=self._host, backlog=backlog)
         chosen = min(bound, key=lambda one: one.family is not sockets.AF_INET)
@@ -313,7 +315,7 @@ class CwsListener(BaseListener):
     def contact_address(self) -> str:
         """Where it can be reached, with the scheme."""
         bound, port = self.get_host_port()
-        host: str = ensure_concrete_host(bound, default_host=self._default_host)
+        host: Any = ensure_concrete_host(bound, default_host=self._default_host)
         return f"{self.prefix}{unparse_host_port(host, port)}"
 
     def _take(self, connection: AsyncioConnection) -> None:
@@ -362,13 +364,17 @@ class CwssBackend(BaseTCPBackend):
 _PASSING = (Code.BUSY, Code.DISCONNECTED, Code.TIMEOUT, Code.ABANDONED, Code.GOODBYE)
 """Refusals after which it makes sense to try again."""
 
+_REFUSED_S = 1.0
+"""Who is refused for good is told after this: a stock worker tries again all the same, ten times a
+second, and would fill the logs of both sides."""
 
-def _endpoint(*, required: bool) -> Endpoint:
+
+def _endpoint() -> Endpoint:
     return Endpoint(
         role="dask",
         name=f"{sockets.gethostname()[:200]}/{os.getpid()}",
         capabilities=(DASK_COMM,),
-        required=(DASK_COMM,) if required else (),
+        required=(DASK_COMM,),
         limits=DASK_LIMITS,
     )
 

@@ -1,7 +1,6 @@
 """A WebSocket over a trio stream: the HTTP upgrade that makes it one, and reading and writing.
 
-wsproto does the upgrade; frames are `trouper.wire.framing`'s. No extension is offered or taken.
-The request has no token in it, as headers end up in the logs of proxies: it is in the hello.
+The upgrade is `trouper.wire.upgrade`'s, frames are `trouper.wire.framing`'s.
 """
 
 import secrets
@@ -11,25 +10,16 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import trio
-from wsproto import ConnectionType
-from wsproto.events import AcceptConnection, RejectConnection, Request
-from wsproto.handshake import H11Handshake
-from wsproto.utilities import RemoteProtocolError
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import CannotConnect, ConnectionBroken, ProtocolError
 from trouper.wire.framing import BINARY, BROKEN_RULES, NORMAL, Framer
 from trouper.wire.transport import transport_of
+from trouper.wire.upgrade import GONE_TOO_SOON, HEADER_NBYTES, Upgrade
 
 READ_NBYTES = 1 << 14
 """Asked of a socket at once, where a frame's head is expected: many small messages, but not much of
 a buffer, as that is read to where it belongs."""
-
-HEADER_NBYTES = 1 << 13
-"""Longest request or answer of an upgrade."""
-
-_TLS_ALERT, _TLS_HELLO = b"\x15\x03", b"\x16\x03"
-"""How a server begins that speaks TLS and was spoken to without; and a client."""
 
 _PORTS = {"ws": 80, "wss": 443}
 
@@ -167,7 +157,8 @@ async def dial(url: str, tls: ssl.SSLContext | None) -> WebSocket:
             context = tls or ssl.create_default_context()
             stream = trio.SSLStream(plain, context, server_hostname=host, https_compatible=True)
         framer = Framer(partial(secrets.token_bytes, 4))
-        return WebSocket(stream, framer, await _ask(stream, place, target))
+        upgrade = Upgrade(client=True, host=place, target=target)
+        return WebSocket(stream, framer, await _upgraded(stream, upgrade))
     except (trio.BrokenResourceError, CannotConnect) as error:
         await trio.aclose_forcefully(stream)
         raise CannotConnect(f"cannot connect to {url}: {_told(error)}") from error
@@ -188,61 +179,32 @@ async def answer(stream: trio.SocketStream, tls: ssl.SSLContext | None) -> WebSo
     if tls is not None:
         secured = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
     try:
-        return WebSocket(secured, Framer(None), await _take(secured))
+        return WebSocket(secured, Framer(None), await _upgraded(secured, Upgrade(client=False)))
     except trio.BrokenResourceError as error:
         raise CannotConnect(_told(error)) from error
 
 
-async def _ask(stream: trio.abc.Stream, host: str, target: str) -> Chunk:
-    """Ask for the upgrade; what has come after the answer."""
-    handshake = H11Handshake(ConnectionType.CLIENT)
-    await stream.send_all(handshake.send(Request(host=host, target=target)))
-    head, rest = await _read_head(stream)
-    try:
-        handshake.receive_data(head)
-    except RemoteProtocolError as error:
-        raise CannotConnect(f"its answer is no WebSocket's: {error}") from error
-    for event in handshake.events():
-        if isinstance(event, AcceptConnection):
-            return rest
-        if isinstance(event, RejectConnection):
-            raise CannotConnect(f"it answered with HTTP status {event.status_code}")
-    raise CannotConnect("its answer is no WebSocket's")
-
-
-async def _take(stream: trio.abc.Stream) -> Chunk:
-    """Answer a request for the upgrade; what has come after it."""
-    handshake = H11Handshake(ConnectionType.SERVER)
-    head, rest = await _read_head(stream)
-    try:
-        handshake.receive_data(head)
-    except RemoteProtocolError as error:
-        if isinstance(error.event_hint, RejectConnection):
-            await stream.send_all(handshake.send(error.event_hint))
-        raise CannotConnect(f"its request is no WebSocket's: {error}") from error
-    await stream.send_all(handshake.send(AcceptConnection()))
+async def _upgraded(stream: trio.abc.Stream, upgrade: Upgrade) -> bytes:
+    """Go through the upgrade; what has come after it."""
+    rest: bytes | None = None
+    while rest is None:
+        await _send(stream, upgrade)
+        received = await stream.receive_some(HEADER_NBYTES)
+        if not received:
+            raise CannotConnect(GONE_TOO_SOON)
+        try:
+            rest = upgrade.receive_data(received)
+        except CannotConnect:
+            await _send(stream, upgrade)
+            raise
+    await _send(stream, upgrade)
     return rest
 
 
-async def _read_head(stream: trio.abc.Stream) -> tuple[bytes, bytes]:
-    """All up to the empty line that ends headers; and what has come after it."""
-    data = bytearray()
-    while b"\r\n\r\n" not in data:
-        if len(data) > HEADER_NBYTES:
-            raise CannotConnect(f"its headers are longer than {HEADER_NBYTES:,} bytes")
-        received = await stream.receive_some(HEADER_NBYTES)
-        if not received:
-            raise CannotConnect(
-                "it has gone before the upgrade was done, maybe for want of TLS, or of a "
-                "certificate that it trusts"
-            )
-        data += received
-        if data.startswith(_TLS_ALERT):
-            raise CannotConnect("it speaks TLS: wss is wanted, not ws")
-        if data.startswith(_TLS_HELLO):
-            raise CannotConnect("it speaks TLS, where none is spoken: ws is wanted, not wss")
-    head, blank, rest = bytes(data).partition(b"\r\n\r\n")
-    return head + blank, rest
+async def _send(stream: trio.abc.Stream, upgrade: Upgrade) -> None:
+    to_send, upgrade.to_send = upgrade.to_send, b""
+    if to_send:
+        await stream.send_all(to_send)
 
 
 def _parts_of(url: str) -> tuple[str, str, int, str, str]:

@@ -13,6 +13,7 @@ from trouper.actors.dask_link import DaskLink
 from trouper.actors.errors import PeerUnreachable
 from trouper.actors.fetched import Answer
 from trouper.runtime.cluster.addresses import websocket_url
+from trouper.runtime.errors import NodeRefused
 from trouper.wire.backoff import Backoff
 from trouper.wire.connect import connect
 from trouper.wire.endpoint import Endpoint
@@ -62,16 +63,20 @@ class Dialler:
 
         Raises:
             CannotConnect: Nobody has answered in time.
+            SessionRefused: Somebody has, and does not let us in.
+            NodeRefused: Who answers is no scheduler of Dask's.
         """
         limits = self._us.limits
         backoff = Backoff(limits.retry_first_s, limits.retry_most_s, random.random)
         while True:
             try:
                 return await stack.enter_async_context(self.dial(address, resumable=True))
-            except CannotConnect as error:
+            except ProtocolError as error:
+                raise NodeRefused(f"{address} is no scheduler of Dask's: {error}") from error
+            except (CannotConnect, SessionClosed) as error:
                 delay_s = backoff.next_delay_s()
                 if trio.current_time() + delay_s >= deadline:
-                    raise
+                    raise CannotConnect(str(error)) from error
                 logger.info("%s; trying again", error)
             await trio.sleep(delay_s)
 

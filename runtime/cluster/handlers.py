@@ -138,17 +138,20 @@ class Handlers:
         wait: bool = True,
     ) -> Any:
         """Run a function that is no task, in a thread; a coroutine in an event loop of its own."""
-        call = partial(self._run, function, args, kwargs)
         if not wait:
             raise NotSupported("a trouper node does not run a function that nobody waits for")
-        try:
-            result = await trio.to_thread.run_sync(call, abandon_on_cancel=True)
-        except Exception as error:  # noqa: BLE001 - the one who asked gets it
-            return error_message(error)
         families = request.families or FAMILIES
-        return {"status": "OK", "result": dump(result, families, request.pickle_protocol)}
 
-    def _run(self, function: Any, args: Any, kwargs: Any) -> object:
+        def run() -> object:
+            try:
+                result = self._call(function, args, kwargs)
+            except BaseException as error:  # noqa: BLE001 - it may well be SystemExit
+                return error_message(error)
+            return {"status": "OK", "result": dump(result, families, request.pickle_protocol)}
+
+        return await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+
+    def _call(self, function: Any, args: Any, kwargs: Any) -> object:
         opened = cast("Callable[..., object]", _opened(function))
         named = dict(cast("Mapping[str, object]", _opened(kwargs) or {}))
         if _takes(opened, "dask_worker"):

@@ -19,6 +19,7 @@ from trouper.actors.comm import Outbox
 from trouper.actors.dask_task import Site, Specs, Values
 from trouper.actors.dask_values import error_message
 from trouper.actors.dask_worker import DaskWorker
+from trouper.actors.errors import NotSupported
 from trouper.actors.fetched import Found
 from trouper.actors.store import Store
 from trouper.runtime.cluster.arrivals import Arrivals
@@ -34,6 +35,10 @@ from trouper.wire.keys import UserKey, decode_key
 from trouper.wire.vocabulary import Key, Peer
 
 logger = logging.getLogger(__name__)
+
+
+STATUSES = frozenset({"running", "paused", "closing_gracefully"})
+"""What a scheduler may have a node be; any other word, said back, would make it drop the stream."""
 
 
 class ExitCode(IntEnum):
@@ -188,6 +193,8 @@ class Node:
 
     def on_status_change(self, op: ops.WorkerStatusChange) -> None:
         """Take on a status, and say so."""
+        if op.status not in STATUSES:
+            raise NotSupported(f"a trouper node has no status {op.status!r}")
         logger.info("the scheduler has set the status to %s (%s)", op.status, op.stimulus_id)
         self.set_status(op.status, op.stimulus_id)
 

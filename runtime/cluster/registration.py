@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, cast
 
 import msgspec
@@ -11,9 +12,11 @@ import trio
 from distributed.versions import get_versions
 
 from trouper.actors.dask_link import DaskLink
+from trouper.actors.heartbeat import interval_of
 from trouper.actors.metrics import Metrics
 from trouper.runtime.cluster.node import ExitCode, Node
 from trouper.runtime.errors import NodeRefused
+from trouper.wire.errors import ProtocolError, SessionClosed
 from trouper.wire.keys import decode_key
 
 logger = logging.getLogger(__name__)
@@ -23,6 +26,9 @@ NAME_TAKEN = "name taken"
 
 NAME_TAKEN_S = 1.0
 """After so many seconds it is asked for again."""
+
+FIRST_INTERVAL_S = 1.0
+"""Between heartbeats, if the scheduler does not say."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +83,7 @@ class Pulse:
         """Set the clock, or find out that nobody knows this node any more."""
         if answer.get("status") == "missing":
             self._node.end(ExitCode.LOST, "the scheduler does not know this node any more")
-        elif isinstance(theirs := answer.get("time"), float):
+        elif isinstance(theirs := answer.get("time"), float) and isfinite(theirs):
             self._node.clock_ahead_s = theirs - (sent + received) / 2
 
 
@@ -106,7 +112,10 @@ async def register(
         logger.warning("%s; asking again in %g s", refused, NAME_TAKEN_S)
         await trio.sleep_until(again)
     pulse.on_answer(answer, sent, time.time())
-    return float(answer.get("heartbeat-interval") or 1.0)
+    plugins = [name for name in answer.get("worker-plugins") or () if name != "shuffle"]
+    if plugins:
+        logger.warning("a trouper node runs no plugins; not these: %s", plugins)
+    return interval_of(answer) or FIRST_INTERVAL_S
 
 
 async def _introduce(
@@ -136,5 +145,8 @@ async def _introduce(
             "stimulus_id": f"worker-connect-{now}",
         }
     )
-    answer = await link.receive()
+    try:
+        answer = await link.receive()
+    except (ProtocolError, SessionClosed) as error:
+        raise NodeRefused(f"the scheduler does not answer node {node.name!r}: {error}") from error
     return cast("dict[str, Any]", answer) if type(answer) is dict else {"message": repr(answer)}
