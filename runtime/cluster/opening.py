@@ -24,7 +24,7 @@ from trouper.actors.metrics import Metrics
 from trouper.actors.rpc import Handler, answer_requests
 from trouper.actors.timers import timers
 from trouper.runtime.cluster.addresses import address_of, host_and_port, host_towards
-from trouper.runtime.cluster.dialling import Dialler
+from trouper.runtime.cluster.dialling import Dialler, open_dialler
 from trouper.runtime.cluster.handlers import Handlers
 from trouper.runtime.cluster.hosting import Hosting
 from trouper.runtime.cluster.node import ExitCode, Node
@@ -147,7 +147,9 @@ async def open_node(
     async with AsyncExitStack() as stack:
         door = _Door()
         address = await _listen(stack, options, door)
-        dialler = Dialler(_endpoint(options, address), address, token or "", client_tls)
+        dialler = await stack.enter_async_context(
+            open_dialler(_endpoint(options, address), address, token or "", client_tls)
+        )
         deadline = trio.current_time() + connect_timeout_s
         link = await dialler.dial_patiently(stack, scheduler, deadline)
         node, facts = _assemble(stack, options, address, dialler)
@@ -242,7 +244,7 @@ def _assemble(
     if options.journal is not None:
         recorder = Recorder(machine, str(name), options.journal)
         stack.callback(recorder.close)
-    node = Node(name, address, worker)
+    node = Node(name, address, worker, dialler.forget)
     worker.host = Hosting(node)
     node.supervisor = Supervisor(
         machine,
