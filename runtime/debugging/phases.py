@@ -36,7 +36,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     phase: str
 
 
-class _Known(msgspec.Struct):
+class _Known(msgspec.Struct, frozen=True, gc=False):
     phase: str
     inputs: tuple[Key, ...]
     """As they were when it was last looked at: the machine forgets them with the task."""
@@ -66,20 +66,25 @@ class Phases:
 
     def go_on(self, step: Step) -> list[Change]:
         """What the next step has changed, each task once."""
-        changes: dict[Key, Change] = {}
-        seeds = list(self._seeds(step))
-        for key in seeds:  # grows while it is walked
-            inputs = self._inputs(key)
+        changes: list[Change] = []
+        tasks = step.machine.ledger.tasks
+        queue = list(dict.fromkeys(self._seeds(step)))
+        seen = set(queue)  # asked for membership only: its order never matters
+        for key in queue:  # grows while it is walked
+            neighbours = list(self._inputs(key))
             change = self._look(step.machine, key)
             if change is None:
                 continue
-            changes[key] = change
-            seeds.extend(inputs)
-            task = step.machine.ledger.tasks.get(key)
+            changes.append(change)
+            task = tasks.get(key)
             if task is not None:
-                seeds.extend([other.key for other in task.local + task.remote])
-                seeds.extend([other.key for other in task.dependents or ()])
-        return list(changes.values())
+                neighbours += self._inputs(key)
+                neighbours += [other.key for other in task.dependents or ()]
+            for neighbour in neighbours:
+                if neighbour not in seen:
+                    seen.add(neighbour)
+                    queue.append(neighbour)
+        return changes
 
     def _seeds(self, step: Step) -> Iterable[Key]:
         """Whoever a step names; and whom it means without a name."""

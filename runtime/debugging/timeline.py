@@ -48,7 +48,7 @@ class Levels(msgspec.Struct, frozen=True):
     """In flight."""
 
 
-class Moment(msgspec.Struct, frozen=True):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """A step, and what it meant."""
 
     step: Step
@@ -88,9 +88,10 @@ class Timeline:
 
     Args:
         journal: To be read.
-        since: The number of the record behind which it begins; the first is the first by default.
-        until: The number of the last record; the last by default.
+        first: The number of the record to begin with; the journal's first one by default.
+        last: The number of the one to end with; the journal's last one by default.
         wanted: Whether a task is to be shown. Levels and marks are those of all tasks.
+        on_record: Called with the number of each record, to show progress.
 
     Raises:
         JournalError: There are no such records, or what comes before them cannot be replayed.
@@ -99,19 +100,22 @@ class Timeline:
     def __init__(
         self,
         journal: Journal,
-        since: int | None = None,
-        until: int | None = None,
+        first: int | None = None,
+        last: int | None = None,
         wanted: Callable[[Key], bool] = lambda key: True,
+        on_record: Callable[[int], object] = lambda n: None,
     ) -> None:
         self.count = Count()
-        self.machine = journal.replay(journal.first - 1 if since is None else since)
+        since = (journal.first if first is None else first) - 1
+        self.machine = journal.replay(since)
         """In the state after the last step."""
-        self._steps = journal.steps(since, until)
-        self._wanted = wanted
+        self.wanted = wanted
+        self._on_record = on_record
+        self._steps = journal.steps(since, last)
         self._phases = Phases(self.machine)
         self._spans: Spans | None = None
         self._noted: tuple[int, int, int] | None = None
-        """Time, bytes in memory and in flight, after the last step: the machine goes on before us."""
+        """After the last step: the time, bytes in memory and in flight. The machine has gone on."""
 
     def moments(self) -> Iterator[Moment]:
         """What happened, step by step.
@@ -133,8 +137,9 @@ class Timeline:
             self._noted = at_us, ledger.nbytes, ledger.incoming_nbytes
             count.end_us = at_us
             count.records += 1
+            self._on_record(step.record.n)
             ended = [span for span in self._spans.go_on(step) if self._shows(span)]
-            changes = [c for c in self._phases.go_on(step) if self._wanted(c.key)]
+            changes = [c for c in self._phases.go_on(step) if self.wanted(c.key)]
             marks = marks_of(step)
             count.marks += len(marks)
             yield Moment(step, changes, ended, marks, levels)
@@ -154,9 +159,9 @@ class Timeline:
         """Whether a span is to be shown; if so, it is counted."""
         count = self.count
         match span:
-            case ExecuteSpan(key=key) if self._wanted(key):
+            case ExecuteSpan(key=key) if self.wanted(key):
                 count.executions += 1
-            case GatherSpan(keys=keys) if any(map(self._wanted, keys)):
+            case GatherSpan(keys=keys) if any(map(self.wanted, keys)):
                 count.gathers += 1
             case WaitSpan():
                 count.waits += 1
