@@ -17,7 +17,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 CHROMIUM = shutil.which("chromium")
 
 START_S = 60
-ANSWER_S = 60
+ANSWER_S = 120
 
 FLAGS = (
     "--headless=new",
@@ -106,22 +106,11 @@ class Tab:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    async def until(self, expression: str, timeout_s: float = 60) -> Any:
-        """Wait until an expression is true, asking with every frame of the page; what it gives."""
-        limit_ms = timeout_s * 1000
-        found = await self.run(
-            f"""new Promise((done) => {{
-                const end = performance.now() + {limit_ms};
-                const look = () => {{
-                    let value;
-                    try {{ value = {expression}; }} catch {{ value = null; }}
-                    if (value || performance.now() > end) done(value);
-                    else setTimeout(look, 10);
-                }};
-                look();
-            }})"""
-        )
-        assert found, f"it did not come to this: {expression}"
+    async def until(self, expression: str, timeout_s: float = 120) -> Any:
+        """Wait until an expression is true; what it gives."""
+        with trio.fail_after(timeout_s):
+            while not (found := await self.run(expression)):
+                await trio.sleep(0.05)
         return found
 
     async def drawn(self) -> None:
@@ -145,7 +134,7 @@ class Tab:
     async def picture(self, path: Path) -> None:
         """Save what is to be seen, as PNG."""
         answer = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(answer["data"]))
+        await trio.Path(path).write_bytes(base64.b64decode(answer["data"]))
 
     def complaints(self) -> list[str]:
         """Errors and warnings on the console, and exceptions that nobody caught."""
@@ -187,7 +176,7 @@ async def open_tab(folder: Path) -> AsyncGenerator[Tab]:
         try:
             async with (
                 open_websocket_url(
-                    await _address(folder / "profile" / "DevToolsActivePort", process),
+                    await _address(trio.Path(folder) / "profile" / "DevToolsActivePort", process),
                     max_message_size=1 << 28,
                 ) as link,
                 trio.open_nursery() as nursery,
@@ -203,10 +192,10 @@ async def open_tab(folder: Path) -> AsyncGenerator[Tab]:
                 await process.wait()
 
 
-async def _address(file: Path, process: trio.Process) -> str:
+async def _address(file: trio.Path, process: trio.Process) -> str:
     """Where the browser listens: it says so in a file, once it does."""
     with trio.fail_after(START_S):
-        while not file.exists() or len(lines := file.read_text().split()) < 2:
+        while not await file.exists() or len(lines := (await file.read_text()).split()) < 2:
             assert process.poll() is None, "the browser has ended"
             await trio.sleep(0.02)
     return f"ws://127.0.0.1:{lines[0]}{lines[1]}"

@@ -43,7 +43,7 @@ REASONS = 5000
 
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "texts": ("=text",),
-    "tasks": ("=key",),
+    "tasks": ("=key", "before"),
     "lanes": ("group", "name", "number"),
     "executions": (
         *("task", "lane", "+begin", "duration", "attempt", "outcome", "prefix", "seceded"),
@@ -62,8 +62,9 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The tables, and their columns: ``+`` is written as the difference to the row before, ``=`` is no
 number. Texts, lanes and tasks are named elsewhere by their numbers; 0 stands for no record, and -1
-for nobody, never and unknown. `first` is how many records before `last` it was. Times are
-microseconds since the run began."""
+for nobody, never and unknown. `first` is how many records before `last` it was, or -1 for before
+the first one; `before` is the phase before anything was said. Times are microseconds since the run
+began."""
 
 
 def write_page(timeline: Timeline, header: Header, write: Callable[[bytes], object]) -> None:
@@ -181,6 +182,8 @@ class _Tables:
         """Those that the machine knows."""
         self._named: dict[Key, None] = {}
         """Those that something was said of in this moment."""
+        self._before: dict[Key, str] = {}
+        """The phases before this moment, of those that have another one now."""
         self._levels: list[Levels] = []
 
     def fill(self) -> None:
@@ -216,6 +219,7 @@ class _Tables:
         self._write(msgspec.json.encode(about) + b"\n")
 
     def _moment(self, moment: Moment) -> None:
+        self._before = {change.key: change.before for change in moment.changes}
         for span in moment.ended:
             self._span(span)
         for mark in moment.marks:
@@ -321,7 +325,8 @@ class _Tables:
         self._named[key] = None
         number = self._tasks.get(key)
         if number is None:
-            number = self._tasks[key] = self._table["tasks"].add(key)
+            before = self._before.get(key) or self._timeline.phase(key)
+            number = self._tasks[key] = self._table["tasks"].add(key, self._text(before))
         return number
 
     def _text(self, text: str) -> int:

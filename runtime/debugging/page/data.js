@@ -37,15 +37,17 @@ function joined(names, blocks) {
   return table;
 }
 
-// A key that came again later has another number: from here on, it has its first.
+// A key that came again later has another number: from here on, it has its first. Gives the keys,
+// and the phase of each before anything was said of it.
 function unite(tables) {
   const first = new Map();
   const number = new Int32Array(tables.tasks.length);
-  const keys = [];
+  const keys = [], before = [];
   tables.tasks.key.forEach((key, task) => {
     if (!first.has(key)) {
       first.set(key, keys.length);
       keys.push(key);
+      before.push(tables.texts.text[tables.tasks.before[task]]);
     }
     number[task] = first.get(key);
   });
@@ -61,7 +63,7 @@ function unite(tables) {
   renumber(tables.endings.because);
   tables.executions.inputs.forEach(renumber);
   tables.gathers.tasks.forEach(renumber);
-  return keys;
+  return [keys, before];
 }
 
 // Rows by what a column says of them: `rowsOf(task)` are the numbers of a task's rows, in order.
@@ -111,4 +113,6 @@ function bytes(count) {
 
 const grouped = (number) => Math.round(number).toLocaleString("en").replaceAll(",", "\u202f");
 const counted = (number, one, many = `${one}s`) => `${grouped(number)} ${number === 1 ? one : many}`;
-const seconds = (us) => `${(us / 1e6).toFixed(6)} s`;
+
+// A time of the run, as the command line says it.
+const seconds = (us) => `${(us / 1e6).toFixed(6)} s${us < 120e6 ? "" : ` (${clock(us, 1e5)})`}`;

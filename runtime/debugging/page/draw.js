@@ -10,7 +10,7 @@ function readTheme() {
   const theme = {};
   for (const name of ["ground", "raised", "lane", "line", "strong", "text", "quiet", "accent", "failure",
                       "hatch", "transfer", "wait", "pause", "ink", "veil", "executing", "ready", "waiting",
-                      "fetch", "missing", "memory", "sans", "mono"]) {
+                      "flight", "fetch", "missing", "memory", "sans", "mono"]) {
     theme[name] = style.getPropertyValue(`--${name}`).trim();
   }
   theme.hatching = hatching(theme.hatch);
@@ -85,7 +85,7 @@ class Drawing {
     const visible = model.layout.rows.filter(
       (row) => this.y(row) < height && this.y(row) + row.height > TOP);
     this.grounds(visible, ticks);
-    this.clipped(GUTTER, () => {
+    this.clipped(() => {
       for (const row of visible) this.row(row);
       this.links(visible);
     });
@@ -96,11 +96,11 @@ class Drawing {
     this.scrollbar();
   }
 
-  // Draw something that must not reach into the names.
-  clipped(left, draw) {
+  // Draw something that must not reach beyond the plot.
+  clipped(draw) {
     this.pen.save();
     this.pen.beginPath();
-    this.pen.rect(left, 0, this.width - left - RIGHT + 8, this.height);
+    this.pen.rect(GUTTER, 0, this.plot, this.height);
     this.pen.clip();
     draw();
     this.pen.restore();
@@ -116,10 +116,10 @@ class Drawing {
     pen.fillStyle = theme.line;
     for (const tick of ticks.times) pen.fillRect(Math.round(this.x(tick)), TOP, 1, height - TOP);
     pen.fillStyle = theme.pause;
-    this.clipped(GUTTER, () => {
+    this.clipped(() => {
       for (const [begin, end] of model.pauses) {
-        const left = this.x(begin);
-        pen.fillRect(left, TOP, Math.max(1, this.x(end) - left), height - TOP);
+        const left = this.x(begin), wide = this.x(end) - left;
+        if (wide >= 2) pen.fillRect(left, TOP, wide, height - TOP);
       }
     });
   }
@@ -179,15 +179,25 @@ class Drawing {
     }
   }
 
+  // Several spans in one cell: the colour of the first, and at the foot how many of them are bad.
   cell(lane, from, to, x, y, height, cellTime) {
     const { pen, model, theme } = this;
-    const matching = !model.matching || lane.matching[to] > lane.matching[from];
+    let { bad } = lane, count = to - from, shown = from;
+    if (model.matching) {
+      count = lane.matching[to] - lane.matching[from];
+      bad = lane.matchingBad;
+      if (count) shown = firstAtLeast(lane.matching, lane.matching[from] + 1, from) - 1;
+    }
     const busy = (lane.busy[to] - lane.busy[from]) / cellTime;
-    const isBad = lane.bad[to] > lane.bad[from];
-    pen.globalAlpha = !matching ? 0.12 : isBad || to - from === 1 ? 1 : Math.max(0.45, Math.min(1, busy));
-    pen.fillStyle = isBad ? theme.failure : model.colourOf(lane.spans[from], theme);
+    pen.globalAlpha = !count ? 0.12 : to - from === 1 ? 1 : Math.max(0.45, Math.min(1, busy));
+    pen.fillStyle = model.colourOf(lane.spans[shown], theme);
     pen.fillRect(x, y, CELL, height);
     pen.globalAlpha = 1;
+    const badCount = bad[to] - bad[from];
+    if (!badCount) return;
+    const tall = Math.max(4, (badCount / count) * height);
+    pen.fillStyle = theme.failure;
+    pen.fillRect(x, y + height - tall, CELL, tall);
   }
 
   span(span, y, height) {
@@ -295,20 +305,25 @@ class Drawing {
     }
   }
 
+  // Marks that have room for their sign; the others as ticks.
   marks(row) {
     const { pen, theme, model } = this;
     const { marks } = model.tables;
-    const middle = this.y(row) + row.height / 2;
-    let last = -Infinity;
     const { view } = model;
+    const middle = this.y(row) + row.height / 2;
+    const place = (mark) => (mark < marks.length ? this.x(marks.at[mark]) : Infinity);
+    let last = -Infinity;
     for (let mark = firstAtLeast(marks.at, view.begin); mark < marks.length; mark++) {
       if (marks.at[mark] > view.end) break;
-      const x = this.x(marks.at[mark]);
-      if (x - last < 3) continue;
+      const x = place(mark);
+      const sign = model.signOf(mark);
+      if (x - last >= 13 && place(mark + 1) - x >= 13) this.mark(sign, x, middle);
+      else if (x - last >= 1 || sign === "lost" || sign === "error") {
+        pen.fillStyle = sign === "lost" || sign === "error" ? theme.failure : theme.strong;
+        pen.fillRect(Math.round(x), middle - 5, 1, 10);
+      }
       last = x;
-      this.mark(model.signOf(mark), x, middle);
     }
-    pen.fillStyle = theme.text;
   }
 
   mark(sign, x, y) {
@@ -358,19 +373,19 @@ class Drawing {
     pen.fillRect(GUTTER, bottom - room, this.plot, 1);
     for (let series = chart.series.length - 1; series >= 0; series--) {
       pen.beginPath();
-      let x = GUTTER;
-      pen.moveTo(x, bottom);
+      let x = GUTTER - CELL;
+      if (chart.stacked) pen.moveTo(GUTTER, bottom);
       for (const values of columns.values) {
+        x += CELL;
+        if (!values && !chart.stacked) continue;
         const y = level(values ? values[series] : 0);
         pen.lineTo(x, y);
-        pen.lineTo(x += CELL, y);
+        pen.lineTo(x + CELL, y);
       }
       if (chart.stacked) {
-        pen.lineTo(x, bottom);
+        pen.lineTo(x + CELL, bottom);
         pen.fillStyle = theme[chart.series[series][1]];
-        pen.globalAlpha = SERIES[chart.series[series][0]] === "to fetch" ? 0.55 : 1;
         pen.fill();
-        pen.globalAlpha = 1;
       } else {
         pen.strokeStyle = theme[chart.series[series][1]];
         pen.setLineDash(series ? [3, 2] : []);
@@ -418,10 +433,8 @@ class Drawing {
       const column = chart.stacked ? place % 2 : place;
       const left = 16 + column * 76, line = y + 28 + (chart.stacked ? Math.floor(place / 2) * 15 : 0);
       pen.fillStyle = theme[colour];
-      pen.globalAlpha = chart.stacked && name === "fetch" ? 0.55 : 1;
       if (chart.stacked) pen.fillRect(left, line - 4, 8, 8);
       else for (const dash of place ? [0, 5] : [0, 3, 5]) pen.fillRect(left + dash, line - 1, 3, 2);
-      pen.globalAlpha = 1;
       pen.fillStyle = theme.quiet;
       pen.fillText(SERIES[name] || name, left + 13, line + 0.5);
     });
@@ -450,7 +463,7 @@ class Drawing {
     pen.fillRect(0, TOP - 1, width, 1);
     pen.font = `11px ${theme.sans}`;
     pen.textAlign = "left";
-    this.clipped(GUTTER, () => {
+    this.clipped(() => {
       for (const time of times) {
         const x = Math.round(this.x(time));
         pen.fillStyle = theme.strong;
@@ -485,18 +498,17 @@ class Drawing {
     const columns = model.activity(Math.ceil(plot / CELL));
     pen.fillStyle = theme.lane;
     pen.fillRect(GUTTER, top, plot, height);
-    pen.fillStyle = theme.executing;
-    pen.globalAlpha = 0.8;
     columns.busy.forEach((share, place) => {
-      if (share) {
-        const tall = Math.max(1, share * (height - 2));
-        pen.fillRect(GUTTER + place * CELL, top + height - tall, CELL, tall);
-      }
-    });
-    pen.globalAlpha = 1;
-    pen.fillStyle = theme.failure;
-    columns.bad.forEach((count, place) => {
-      if (count) pen.fillRect(GUTTER + place * CELL, top, CELL, 3);
+      const count = columns.count[place];
+      if (!share && !count) return;
+      const tall = Math.max(1, Math.min(1, share) * (height - 2));
+      const bad = columns.bad[place] ? Math.max(1, (columns.bad[place] / count) * tall) : 0;
+      pen.fillStyle = theme.executing;
+      pen.globalAlpha = 0.8;
+      pen.fillRect(GUTTER + place * CELL, top + height - tall, CELL, tall);
+      pen.globalAlpha = 1;
+      pen.fillStyle = theme.failure;
+      pen.fillRect(GUTTER + place * CELL, top + height - Math.max(tall, bad), CELL, bad);
     });
     const left = GUTTER + (Math.max(view.begin, bounds.begin) - bounds.begin) * scale;
     const right = GUTTER + (Math.min(view.end, bounds.end) - bounds.begin) * scale;

@@ -13,9 +13,9 @@ const LANE = 20, HEADING = 28, GUTTER = 176, OVERVIEW = 46, AXIS = 26, MARKS = 2
 const CHARTS = [
   { title: "Tasks to do", height: 78, stacked: true, unit: grouped, series: [
     ["executing", "executing"], ["ready", "ready"], ["waiting", "waiting"],
-    ["flight", "fetch"], ["fetch", "fetch"], ["missing", "missing"]] },
+    ["flight", "flight"], ["fetch", "fetch"], ["missing", "missing"]] },
   { title: "Tasks done", height: 46, unit: grouped, series: [["memory", "memory"], ["error", "missing"]] },
-  { title: "Bytes", height: 46, unit: bytes, series: [["nbytes", "memory"], ["incoming", "fetch"]] },
+  { title: "Bytes", height: 46, unit: bytes, series: [["nbytes", "memory"], ["incoming", "flight"]] },
 ];
 const SERIES = { flight: "in flight", fetch: "to fetch", memory: "in memory", error: "failed",
                  nbytes: "in memory", incoming: "in flight" };
@@ -53,7 +53,7 @@ function layLanes(tables, spans, texts) {
     const laid = { group: texts[tables.lanes.group[lane]], name: texts[tables.lanes.name[lane]],
                    number: tables.lanes.number[lane], spans: order,
                    begin: new Float64Array(count), end: new Float64Array(count),
-                   busy: new Float64Array(count + 1), bad: new Int32Array(count + 1), matching: null };
+                   busy: new Float64Array(count + 1), bad: new Int32Array(count + 1) };
     for (let place = 0; place < count; place++) {
       const span = order[place];
       laid.begin[place] = begin[span];
@@ -90,7 +90,7 @@ function layRows(lanes, tables) {
     if (lane.group !== group) {
       group = lane.group;
       const size = lanes.filter((other) => other.group === group).length;
-      add({ kind: "heading", title: titles[group], size: group === "timers" ? "" : size }, HEADING);
+      add({ kind: "heading", title: titles[group], size: group === "timers" ? "" : counted(size, "lane") }, HEADING);
     }
     add({ kind: "lane", lane, title: laneTitle(lane) }, LANE);
   }

@@ -248,7 +248,7 @@ class Page {
   ofSpan(span, x) {
     const { drawing, model } = this;
     const told = describe(model, span, drawing.theme);
-    const { lane } = { lane: model.laneOf(span) };
+    const lane = model.laneOf(span);
     const around = firstAtLeast(lane.end, drawing.time(x + 1)) - firstAtLeast(lane.end, drawing.time(x - 1));
     return [
       element("strong", {}, told.title),

@@ -3,7 +3,7 @@
 class Model {
   constructor(tables) {
     this.tables = tables;
-    this.keys = unite(tables);
+    [this.keys, this.before] = unite(tables);
     this.texts = tables.texts.text;
     this.spans = gatherSpans(tables);
     const lanes = layLanes(tables, this.spans, this.texts);
@@ -153,8 +153,11 @@ class Model {
       if (!row.lane) continue;
       const { lane } = row;
       lane.matching = new Int32Array(lane.spans.length + 1);
+      lane.matchingBad = new Int32Array(lane.spans.length + 1);
       lane.spans.forEach((span, place) => {
-        lane.matching[place + 1] = lane.matching[place] + this.matches(span);
+        const isMatch = this.matches(span);
+        lane.matching[place + 1] = lane.matching[place] + isMatch;
+        lane.matchingBad[place + 1] = lane.matchingBad[place] + (isMatch && lane.bad[place + 1] - lane.bad[place]);
       });
     }
     return count;
@@ -177,12 +180,12 @@ class Model {
   // How busy the lanes were in each of some stretches of the whole time, and what went wrong there.
   activity(count) {
     if (this.known && this.known.busy.length === count) return this.known;
-    const known = { busy: new Float64Array(count), bad: new Int32Array(count) };
+    const known = { busy: new Float64Array(count), bad: new Int32Array(count), count: new Int32Array(count) };
     const { begin, end } = this.bounds;
     const rows = this.layout.rows.filter((row) => row.lane);
     const slots = rows.filter((row) => row.lane.group === "slots").length || 1;
     for (const { lane } of rows) {
-      let busyBefore = 0, badBefore = 0;
+      let busyBefore = 0, badBefore = 0, before = 0;
       for (let column = 0; column < count; column++) {
         const limit = begin + ((column + 1) / count) * (end - begin);
         const place = firstAtLeast(lane.end, limit);
@@ -190,7 +193,8 @@ class Model {
         if (place < lane.begin.length) busy += Math.max(0, limit - lane.begin[place]);
         if (lane.group === "slots") known.busy[column] += (busy - busyBefore) / ((end - begin) / count) / slots;
         known.bad[column] += lane.bad[place] - badBefore;
-        [busyBefore, badBefore] = [busy, lane.bad[place]];
+        known.count[column] += place - before;
+        [busyBefore, badBefore, before] = [busy, lane.bad[place], place];
       }
     }
     this.known = known;

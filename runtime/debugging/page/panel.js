@@ -63,10 +63,10 @@ class Panel {
     const ending = model.endings.get(task);
     const turns = model.turnsOf(task);
     const { texts, tables } = model;
-    const phase = turns.length ? texts[tables.turns.phase[turns[turns.length - 1]]] : "unknown";
+    const phase = turns.length ? texts[tables.turns.phase[turns[turns.length - 1]]] : model.before[task];
     this.show(
       element("h2", {}, key),
-      element("p", { class: "phase" }, `${phase} at the end`),
+      element("p", { class: "phase" }, `${phase} in the end`),
       ending ? this.why(ending) : null,
       ...this.section("Attempts", model.spansOf(task).map((span) => this.attempt(span, theme))),
       ...this.section("Inputs", [this.links(model.inputsOf(task))]),
@@ -136,7 +136,7 @@ class Panel {
     const { tables, texts, keys } = this.model;
     const { records } = tables;
     const items = [];
-    let before = "released";
+    let before = this.model.before[task];
     const most = 400;
     for (let place = 0; place < turns.length; place++) {
       const turn = turns[place];
