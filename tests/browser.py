@@ -109,7 +109,8 @@ class Tab:
     async def until(self, expression: str, timeout_s: float = 120) -> Any:
         """Wait until an expression is true; what it gives."""
         with trio.fail_after(timeout_s):
-            while not (found := await self.run(expression)):
+            # Nothing would tell of it: the page knows of no waiting.
+            while not (found := await self.run(expression)):  # noqa: ASYNC110
                 await trio.sleep(0.05)
         return found
 

@@ -4,18 +4,35 @@ Its work takes some time, in slots; its inputs come from peers that are busy, lo
 cannot be read.
 """
 
+from contextlib import suppress
 from heapq import heappop, heappush
 from pathlib import Path
 from random import Random
 
-from journals import Clock, options
+from journals import THREADS, Clock, options
 
+from trouper.runtime.errors import StimulusError
+from trouper.runtime.journal.journal import Journal
 from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.wire import instructions as ins
 from trouper.wire import stimuli as st
 from trouper.wire.stimuli import Stimulus
+
+
+def spaced(path: Path, stimuli: list[Stimulus], config: Config = THREADS) -> Journal:
+    """A journal of some stimuli, one in every millisecond; the first comes after one."""
+    clock = Clock()
+    recorder = Recorder(Machine(config), "w", options(path), clock)
+    for stimulus in stimuli:
+        clock.now_ns += 1_000_000
+        with suppress(StimulusError):
+            recorder.handle(stimulus)
+        recorder.commit()
+    recorder.close()
+    return Journal.open(path)
+
 
 PEERS = tuple(f"tcp://10.0.0.{number}:4000" for number in range(2, 7))
 CONFIG = Config(slots={"thread": 8, "coroutine": 2}, address="tcp://10.0.0.1:4000")

@@ -107,7 +107,7 @@ def _progress(
 
 
 def _said(count: Count, out: Path, is_page: bool) -> str:
-    shown = f"{count.executions} attempts and {count.gathers} gathers in {count.records} records"
     size = f"{out.stat().st_size / 1e6:.1f} MB"
     what = "open it in any browser" if is_page else "open it in ui.perfetto.dev or chrome://tracing"
-    return f"made {out}, {size}: {shown}; {what}"
+    shown = f"attempts {count.executions}, gathers {count.gathers}"
+    return f"made {out}, {size}, of {count.records} records: {shown}; {what}"
