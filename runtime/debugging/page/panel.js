@@ -67,7 +67,7 @@ class Panel {
     this.show(
       element("h2", {}, key),
       element("p", { class: "phase" }, `${phase} in the end`),
-      ending ? this.why(ending) : null,
+      ending === undefined ? null : this.why(ending),
       ...this.section("Attempts", model.spansOf(task).map((span) => this.attempt(span, theme))),
       ...this.section("Inputs", [this.links(model.inputsOf(task))]),
       ...this.section("Used by", [this.links(model.usersOf(task))]),
