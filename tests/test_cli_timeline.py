@@ -38,7 +38,7 @@ def test_a_trace(path: Path, tmp_path: Path) -> None:
     result = run(path, "-o", tmp_path / "t.json")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
-        f"made {tmp_path / 't.json'}, 0.0 MB, of 6 records: attempts 1, gathers 1; "
+        f"made {tmp_path / 't.json'} of 6 records, attempts 1, gathers 1; "
         "open it in ui.perfetto.dev or chrome://tracing\n"
     )
     trace_events.check(json.loads((tmp_path / "t.json").read_text()))
@@ -69,7 +69,7 @@ def test_only_a_part(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "tasks"), [("[xy]", {"x", "y"}), ("?", set("xyza")), ("b*", set())]
+    ("pattern", "tasks"), [("[xy]", {"x", "y"}), ("?", set("xyza")), ("b*", set[str]())]
 )
 def test_only_some_tasks(path: Path, tmp_path: Path, pattern: str, tasks: set[str]) -> None:
     assert run(path, "-o", tmp_path / "t.html", "--key", pattern).exit_code == 0

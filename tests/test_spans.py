@@ -135,7 +135,8 @@ def test_a_gather_of_which_nothing_is_wanted_any_more_is_cancelled(tmp_path: Pat
     both = "acquire-replicas x@tcp://b:1,w@tcp://b:1"
     end = "gather-success tcp://b:1 #1 -"
     span = life(tmp_path / "one", f"{both}\nfree-keys x\n{end}")[0]
-    assert (span.outcome, isinstance(span, GatherSpan) and span.cancelled) == ("success", {"x"})
+    assert isinstance(span, GatherSpan)
+    assert (span.outcome, span.cancelled) == ("success", frozenset({"x"}))
     assert life(tmp_path / "all", f"{both}\nfree-keys x,w\n{end}")[0].outcome == "cancelled"
 
 

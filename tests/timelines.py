@@ -73,7 +73,7 @@ class Simulation:
                     if name in self.machine.ledger.tasks
                 )
             )
-            who_has = {}
+            who_has: dict[str, tuple[str, ...]] = {}
             if self._rng.random() < 0.1:
                 who_has[f"part-{number:06}"] = tuple(self._rng.sample(PEERS, 2))
             executor = "coroutine" if prefix == "score" else "thread"

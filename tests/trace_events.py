@@ -29,9 +29,8 @@ METADATA = {
 COLOURS = {"good", "bad", "terrible", "black", "grey", "white", "yellow", "olive"}
 
 
-def check(trace: Any) -> list[Event]:
+def check(trace: dict[str, Any]) -> list[Event]:
     """Raise AssertionError unless this is a trace; its events."""
-    assert isinstance(trace, dict)
     assert set(trace) <= {"traceEvents", "displayTimeUnit", "otherData"}
     assert trace["displayTimeUnit"] in ("ms", "ns")
     events: list[Event] = trace["traceEvents"]

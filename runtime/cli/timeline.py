@@ -76,9 +76,12 @@ def timeline_command(
         timeline = Timeline(opened, first, last, _like(pattern), on_record)
         (write_page if is_page else write_trace)(timeline, opened.header, write)
     if as_json:
-        about = {"path": str(out), "format": "page" if is_page else "trace"}
-        about |= {"nbytes": out.stat().st_size}
-        print_json(about | msgspec.structs.asdict(timeline.count))
+        print_json({
+            "path": str(out),
+            "format": "page" if is_page else "trace",
+            "nbytes": out.stat().st_size,
+            **msgspec.structs.asdict(timeline.count),
+        })  # fmt: skip
     else:
         click.echo(_said(timeline.count, out, is_page))
 
@@ -107,7 +110,6 @@ def _progress(
 
 
 def _said(count: Count, out: Path, is_page: bool) -> str:
-    size = f"{out.stat().st_size / 1e6:.1f} MB"
     what = "open it in any browser" if is_page else "open it in ui.perfetto.dev or chrome://tracing"
-    shown = f"attempts {count.executions}, gathers {count.gathers}"
-    return f"made {out}, {size}, of {count.records} records: {shown}; {what}"
+    shown = f"{count.records} records, attempts {count.executions}, gathers {count.gathers}"
+    return f"made {out} of {shown}; {what}"

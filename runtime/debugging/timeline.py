@@ -71,7 +71,11 @@ class Count(msgspec.Struct):
     end_us: int = 0
 
 
-LEVELS = ("executing", "ready", "waiting", "flight", "fetch", "missing", "memory", "error")
+LEVELS: tuple[str, ...] = (
+    *("executing", "ready", "waiting", "flight", "fetch", "missing"),
+    *("memory", "error"),
+)
+"""What tasks are counted by: those with something to do, and those with a result."""
 
 
 def level_of(phase: str) -> str:
@@ -171,7 +175,7 @@ class Timeline:
 
     def _levels(self) -> Levels:
         assert self._noted is not None
-        tasks = dict.fromkeys(LEVELS, 0)
+        tasks: dict[str, int] = dict.fromkeys(LEVELS, 0)
         for phase, count in self._phases.counts.items():
             tasks[level_of(phase)] += count
         at_us, nbytes, incoming_nbytes = self._noted
