@@ -13,7 +13,8 @@ from timelines import Simulation, spaced
 from trouper.runtime.debugging.timeline import Timeline
 from trouper.runtime.debugging.timeline_page import write_page
 from trouper.runtime.journal.journal import Journal
-from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, Stimulus
+from trouper.runtime.ledger import Config
+from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, Secede, Stimulus
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open pages with")
 
@@ -194,6 +195,36 @@ async def test_what_is_stuck_is_said_at_once(tmp_path: Path) -> None:
         assert "x is missing: no holder is known" in await text_of(tab, "#panel")
         await tab.run("document.querySelector('#panel .go').click()")
         assert "Stuck." in await text_of(tab, "#panel")
+
+
+async def test_many_lanes_beyond_the_slots_are_folded(tmp_path: Path) -> None:
+    life: list[Stimulus] = []
+    for number, key in enumerate("abcdefg", 1):
+        life += [ComputeTask(key, 1, number), Secede(key, number)]
+    journal = spaced(tmp_path / "j", life, Config(slots={"thread": 1}))
+    page = page_of(journal, tmp_path / "page.html")
+    rows = "timeline.model.layout.rows.filter((row) => row.lane || row.fold).length"
+    async with open_tab(tmp_path) as tab:
+        await opened(tab, page)
+        assert await tab.run(rows) == 2
+        x, y = await tab.run(
+            """(() => {
+                const { page, model } = timeline;
+                const row = model.layout.rows.find((row) => row.fold);
+                const box = page.canvas.getBoundingClientRect();
+                return [box.left + 800, box.top + page.drawing.y(row) + row.height / 2];
+            })()"""
+        )
+        await tab.mouse("mouseMoved", x, y)
+        await tab.until("!document.getElementById('tooltip').hidden")
+        assert "beyond the slots" in await text_of(tab, "#tooltip")
+        await tab.click(x, y)
+        assert await tab.run(rows) == 8
+        await tab.click(x, y)
+        assert await tab.run(rows) == 2
+        await tab.run("timeline.page.go(timeline.model.keys.indexOf('g'))")
+        assert await tab.run(rows) == 8
+        assert tab.complaints() == []
 
 
 async def test_keys_are_shown_as_they_are(tmp_path: Path) -> None:

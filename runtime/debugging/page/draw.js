@@ -109,7 +109,7 @@ class Drawing {
   grounds(visible, ticks) {
     const { pen, theme, model, height, plot } = this;
     for (const row of visible) {
-      if (row.kind !== "lane") continue;
+      if (row.kind !== "lane" && row.kind !== "fold") continue;
       pen.fillStyle = theme.lane;
       pen.fillRect(GUTTER, this.y(row) + 1, plot, LANE - 2);
     }
@@ -128,6 +128,7 @@ class Drawing {
     if (row.kind === "lane") this.lane(row);
     else if (row.kind === "chart") this.chart(row);
     else if (row.kind === "marks") this.marks(row);
+    else if (row.kind === "fold") this.fold(row);
   }
 
   name(row) {
@@ -143,7 +144,7 @@ class Drawing {
       pen.font = `12px ${theme.sans}`;
       pen.fillStyle = theme.quiet;
       pen.fillText(row.size, 16 + width + 7, y + row.height - 11);
-    } else if (row.kind === "lane") {
+    } else if (row.kind === "lane" || row.kind === "fold") {
       pen.font = `11px ${theme.mono}`;
       pen.fillStyle = theme.quiet;
       pen.fillText(fitted(row.title, (GUTTER - 28) / this.letter), 16, y + row.height / 2);
@@ -280,6 +281,21 @@ class Drawing {
     pen.fillText(shown, left + indent, y + height / 2 + 0.5);
   }
 
+  // How many of the folded lanes are in use.
+  fold(row) {
+    const { pen, theme, model } = this;
+    const { fold } = row;
+    const bottom = this.y(row) + LANE - 2, room = LANE - 4;
+    const step = (CELL / this.plot) * (model.view.end - model.view.begin);
+    pen.fillStyle = theme.ready;
+    for (let x = GUTTER, time = model.view.begin; x < GUTTER + this.plot; x += CELL, time += step) {
+      const count = overlapping(fold, time, time + step);
+      if (!count) continue;
+      const tall = Math.max(2, Math.min(1, count / fold.lanes.length) * room);
+      pen.fillRect(x, bottom - tall, CELL, tall);
+    }
+  }
+
   // From what brought the inputs of the selected task to it, and from it to those that took it.
   links(visible) {
     const { pen, theme, model } = this;
@@ -372,6 +388,7 @@ class Drawing {
     pen.fillRect(GUTTER, bottom, this.plot, 1);
     pen.fillRect(GUTTER, bottom - room, this.plot, 1);
     for (let series = chart.series.length - 1; series >= 0; series--) {
+      if (!this.model.levelSeen[chart.series[series][0]]) continue;
       pen.beginPath();
       let x = GUTTER - CELL;
       if (chart.stacked) pen.moveTo(GUTTER, bottom);
@@ -431,7 +448,7 @@ class Drawing {
     const names = chart.series.filter(([name]) => this.model.levelSeen[name]);
     names.forEach(([name, colour], place) => {
       const column = chart.stacked ? place % 2 : place;
-      const left = 16 + column * 76, line = y + 28 + (chart.stacked ? Math.floor(place / 2) * 15 : 0);
+      const left = 16 + column * (chart.stacked ? 76 : 82), line = y + 28 + (chart.stacked ? Math.floor(place / 2) * 15 : 0);
       pen.fillStyle = theme[colour];
       if (chart.stacked) pen.fillRect(left, line - 4, 8, 8);
       else for (const dash of place ? [0, 5] : [0, 3, 5]) pen.fillRect(left + dash, line - 1, 3, 2);
@@ -537,6 +554,11 @@ class Drawing {
     pen.roundRect(width - 8, TOP + (model.scroll / total) * room + 2, 4, (room / total) * room - 4, 2);
     pen.fill();
   }
+}
+
+// How many spans of a fold there are in a stretch of time.
+function overlapping(fold, begin, end) {
+  return firstAtLeast(fold.begins, end + 0.5) - firstAtLeast(fold.ends, begin);
 }
 
 function fitted(text, letters) {

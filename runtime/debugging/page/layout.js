@@ -8,6 +8,7 @@ const FAINT = new Set(["cancelled", "reschedule", "busy"]);
 const PALETTE = ["#77aadd", "#44bb99", "#eedd88", "#ffaabb", "#bbcc33", "#99ddff", "#aaaa00"];
 const OTHERS = "#c9c9c9";
 
+const FOLDED = 4;
 const LANE = 20, HEADING = 28, GUTTER = 176, OVERVIEW = 46, AXIS = 26, MARKS = 24;
 
 const CHARTS = [
@@ -51,7 +52,7 @@ function layLanes(tables, spans, texts) {
     const order = rowsOf(lane).slice().sort((a, b) => begin[a] - begin[b] || end[a] - end[b] || a - b);
     const count = order.length;
     const laid = { group: texts[tables.lanes.group[lane]], name: texts[tables.lanes.name[lane]],
-                   number: tables.lanes.number[lane], spans: order,
+                   number: tables.lanes.number[lane], spans: order, extra: 0,
                    begin: new Float64Array(count), end: new Float64Array(count),
                    busy: new Float64Array(count + 1), bad: new Int32Array(count + 1) };
     for (let place = 0; place < count; place++) {
@@ -61,6 +62,8 @@ function layLanes(tables, spans, texts) {
       laid.busy[place + 1] = laid.busy[place] + end[span] - begin[span];
       laid.bad[place + 1] = laid.bad[place] + bad[spans.outcome[span]];
     }
+    const slots = tables.about.slots[laid.name];
+    if (laid.group === "slots" && laid.number >= slots) laid.extra = laid.number + 1 - slots;
     lanes.push(laid);
   }
   const groups = ["slots", "peers", "timers"];
@@ -68,14 +71,32 @@ function layLanes(tables, spans, texts) {
     (a.name < b.name ? -1 : a.name > b.name ? 1 : a.number - b.number));
 }
 
+// Lanes beyond the slots are of attempts that had none: handed over early, or given back.
 function laneTitle(lane) {
-  if (lane.group === "slots") return `${lane.name} ${lane.number + 1}`;
+  if (lane.group === "slots") {
+    return lane.extra ? `${lane.name} +${lane.extra}` : `${lane.name} ${lane.number + 1}`;
+  }
   if (lane.group === "timers") return "asking who holds them";
   return lane.number ? `${lane.name} (${lane.number + 1})` : lane.name;
 }
 
+// Many lanes beyond the slots of an executor are folded into one row, until somebody opens it.
+function foldOf(lanes, name) {
+  const extra = lanes.filter((lane) => lane.name === name && lane.extra);
+  return extra.length > FOLDED ? { name, lanes: extra } : null;
+}
+
+// When the spans of a fold begin and end, sorted: so many overlap a stretch as have begun before its
+// end, less those that have ended before its begin.
+function stackUp(fold, spans, wanted = () => true) {
+  const found = [];
+  for (const lane of fold.lanes) for (const span of lane.spans) if (wanted(span)) found.push(span);
+  fold.begins = Float64Array.from(found, (span) => spans.begin[span]).sort();
+  fold.ends = Float64Array.from(found, (span) => spans.end[span]).sort();
+}
+
 // The rows from top to bottom, each with its place; they scroll together below the axis.
-function layRows(lanes, tables) {
+function layRows(lanes, folds, tables) {
   const rows = [];
   let top = 6;
   const add = (row, height) => {
@@ -86,13 +107,19 @@ function layRows(lanes, tables) {
   if (tables.marks.length) add({ kind: "marks", title: "Marks" }, MARKS);
   const titles = { slots: "Slots", peers: "Peers", timers: "Missing inputs" };
   let group = null;
+  let folded = null;
   for (const lane of lanes) {
     if (lane.group !== group) {
       group = lane.group;
       const size = lanes.filter((other) => other.group === group).length;
       add({ kind: "heading", title: titles[group], size: group === "timers" ? "" : counted(size, "lane") }, HEADING);
     }
-    add({ kind: "lane", lane, title: laneTitle(lane) }, LANE);
+    const fold = lane.extra ? folds.get(lane.name) : undefined;
+    if (fold && fold !== folded) {
+      folded = fold;
+      add({ kind: "fold", fold, title: `${fold.open ? "▾" : "▸"} ${lane.name} +${fold.lanes.length}` }, LANE);
+    }
+    if (!fold || fold.open) add({ kind: "lane", lane, title: laneTitle(lane) }, LANE);
   }
   return { rows, height: top + 12 };
 }

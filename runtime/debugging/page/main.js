@@ -188,7 +188,13 @@ class Page {
   released(event) {
     this.canvas.classList.remove("dragging");
     if (!this.pointers.delete(event.pointerId) || this.began.dragged || this.began.overview) return;
-    const span = this.spanAt(...this.place(event));
+    const [x, y] = this.place(event);
+    const row = this.rowAt(y);
+    if (row?.kind === "fold") {
+      this.model.turn(row.fold);
+      this.changed();
+    }
+    const span = this.spanAt(x, y);
     if (span >= 0 && this.model.tasksOf(span).length) this.go(this.taskOf(span));
   }
 
@@ -231,8 +237,9 @@ class Page {
     const { model } = this;
     model.pointer = x >= GUTTER && y > OVERVIEW && x <= GUTTER + this.drawing.plot ? x : null;
     const span = this.spanAt(x, y);
-    this.canvas.classList.toggle("pointing", span >= 0 && model.tasksOf(span).length > 0);
-    const said = span >= 0 ? this.ofSpan(span, x) : x >= GUTTER ? this.ofRow(this.rowAt(y), x) : null;
+    const row = this.rowAt(y);
+    this.canvas.classList.toggle("pointing", row?.kind === "fold" || (span >= 0 && model.tasksOf(span).length > 0));
+    const said = span >= 0 ? this.ofSpan(span, x) : x >= GUTTER || row?.kind === "fold" ? this.ofRow(row, x) : null;
     const tooltip = $("tooltip");
     tooltip.hidden = !said;
     if (said) {
@@ -271,6 +278,13 @@ class Page {
           `${row.chart.unit(levels[name][place])} ${SERIES[name] || name}`)));
       return lines.length ? lines : null;
     }
+    if (row?.kind === "fold") {
+      return [
+        element("p", { class: "said" }, `${counted(overlapping(row.fold, time, time), "attempt")} beyond the slots`),
+        element("p", {}, "handed over early, for they are brief, or their slot was given back"),
+        element("p", {}, row.fold.open ? "click to fold them" : "click to see their lanes"),
+      ];
+    }
     if (row?.kind !== "marks") return null;
     const near = [];
     const from = firstAtLeast(marks.at, drawing.time(x - 5));
@@ -302,8 +316,7 @@ class Page {
 
   isInView(span) {
     const { model, drawing } = this;
-    const row = model.layout.rows.find((other) => other.lane === model.laneOf(span));
-    const y = drawing.y(row);
+    const y = drawing.y(model.rowOf(span));
     return model.spans.end[span] >= model.view.begin && model.spans.begin[span] <= model.view.end &&
       y >= TOP && y + LANE <= drawing.height;
   }
@@ -313,7 +326,7 @@ class Page {
     const { begin, end } = model.view;
     const middle = (model.spans.begin[span] + model.spans.end[span]) / 2;
     if (middle < begin || middle > end) model.move(middle - (begin + end) / 2);
-    const row = model.layout.rows.find((other) => other.lane === model.laneOf(span));
+    const row = model.rowOf(span);
     const y = drawing.y(row);
     if (y < TOP || y + LANE > drawing.height) model.scroll = row.top - (drawing.height - TOP) / 2;
   }

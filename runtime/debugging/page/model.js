@@ -6,14 +6,21 @@ class Model {
     [this.keys, this.before] = unite(tables);
     this.texts = tables.texts.text;
     this.spans = gatherSpans(tables);
-    const lanes = layLanes(tables, this.spans, this.texts);
-    this.layout = layRows(lanes, tables);
-    this.lanes = new Array(this.spans.length);
-    for (const lane of lanes) for (const span of lane.spans) this.lanes[span] = lane;
+    this.lanes = layLanes(tables, this.spans, this.texts);
+    this.folds = new Map();
+    for (const name of Object.keys(tables.about.slots)) {
+      const fold = foldOf(this.lanes, name);
+      if (!fold) continue;
+      this.folds.set(name, fold);
+      stackUp(fold, this.spans);
+    }
+    this.layout = layRows(this.lanes, this.folds, tables);
+    this.laneOfSpan = new Array(this.spans.length);
+    for (const lane of this.lanes) for (const span of lane.spans) this.laneOfSpan[span] = lane;
     this.palette = paint(tables, this.texts);
     const { begin, end } = tables.about;
     this.bounds = { begin, last: end, end: Math.max(end, begin + 1000) };
-    this.view = { begin: this.bounds.begin, end: this.bounds.end };
+    this.fit();
     this.scroll = 0;
     this.pointer = null;
     this.matching = null;
@@ -47,7 +54,21 @@ class Model {
   }
 
   laneOf(span) {
-    return this.lanes[span];
+    return this.laneOfSpan[span];
+  }
+
+  // Open or close a fold.
+  turn(fold) {
+    fold.open = !fold.open;
+    this.layout = layRows(this.lanes, this.folds, this.tables);
+  }
+
+  // The row of a span; if that is folded away, it is opened.
+  rowOf(span) {
+    const lane = this.laneOf(span);
+    const fold = lane.extra ? this.folds.get(lane.name) : undefined;
+    if (fold && !fold.open) this.turn(fold);
+    return this.layout.rows.find((row) => row.lane === lane);
   }
 
   tasksOf(span) {
@@ -139,7 +160,10 @@ class Model {
   filter(text) {
     const wanted = text.trim().toLowerCase();
     this.matching = null;
-    if (!wanted) return null;
+    if (!wanted) {
+      for (const fold of this.folds.values()) stackUp(fold, this.spans);
+      return null;
+    }
     const matching = new Uint8Array(this.keys.length);
     let count = 0;
     this.keys.forEach((key, task) => {
@@ -149,9 +173,7 @@ class Model {
       }
     });
     this.matching = matching;
-    for (const row of this.layout.rows) {
-      if (!row.lane) continue;
-      const { lane } = row;
+    for (const lane of this.lanes) {
       lane.matching = new Int32Array(lane.spans.length + 1);
       lane.matchingBad = new Int32Array(lane.spans.length + 1);
       lane.spans.forEach((span, place) => {
@@ -160,6 +182,7 @@ class Model {
         lane.matchingBad[place + 1] = lane.matchingBad[place] + (isMatch && lane.bad[place + 1] - lane.bad[place]);
       });
     }
+    for (const fold of this.folds.values()) stackUp(fold, this.spans, this.matches);
     return count;
   }
 
@@ -182,16 +205,15 @@ class Model {
     if (this.known && this.known.busy.length === count) return this.known;
     const known = { busy: new Float64Array(count), bad: new Int32Array(count), count: new Int32Array(count) };
     const { begin, end } = this.bounds;
-    const rows = this.layout.rows.filter((row) => row.lane);
-    const slots = rows.filter((row) => row.lane.group === "slots").length || 1;
-    for (const { lane } of rows) {
+    const slots = this.lanes.filter((lane) => lane.group === "slots" && !lane.extra).length || 1;
+    for (const lane of this.lanes) {
       let busyBefore = 0, badBefore = 0, before = 0;
       for (let column = 0; column < count; column++) {
         const limit = begin + ((column + 1) / count) * (end - begin);
         const place = firstAtLeast(lane.end, limit);
         let busy = lane.busy[place];
         if (place < lane.begin.length) busy += Math.max(0, limit - lane.begin[place]);
-        if (lane.group === "slots") known.busy[column] += (busy - busyBefore) / ((end - begin) / count) / slots;
+        if (lane.group === "slots" && !lane.extra) known.busy[column] += (busy - busyBefore) / ((end - begin) / count) / slots;
         known.bad[column] += lane.bad[place] - badBefore;
         known.count[column] += place - before;
         [busyBefore, badBefore, before] = [busy, lane.bad[place], place];
@@ -225,6 +247,8 @@ class Model {
   }
 
   fit() {
-    this.view = { begin: this.bounds.begin, end: this.bounds.end };
+    const { begin, end } = this.bounds;
+    const margin = (end - begin) / 100;
+    this.view = { begin: begin - margin, end: end + margin };
   }
 }

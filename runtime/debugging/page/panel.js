@@ -116,7 +116,7 @@ class Panel {
     const isGather = model.spans.kind[span] === GATHER;
     return element("button", { class: "attempt", type: "button", title: "Zoom to it", onclick: () => this.go(null, span) },
       element("i", { colour: said.bad ? theme.failure : said.colour }),
-      element("span", { class: said.bad ? "bad" : null }, isGather ? `fetch ${said.said}` : said.said),
+      element("span", { class: said.bad ? "bad" : null }, isGather ? `gather: ${said.said}` : said.said),
       element("small", {}, seconds(model.spans.begin[span])),
       element("small", {}, said.lines.join(", ")));
   }
