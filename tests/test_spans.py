@@ -76,6 +76,14 @@ def test_how_an_attempt_ends(tmp_path: Path, end: str, outcome: str, type_name: 
     )
 
 
+@pytest.mark.parametrize("duration_s", ["inf", "-inf", "nan"])
+def test_a_duration_that_is_none_is_unknown(tmp_path: Path, duration_s: str) -> None:
+    end = f"execute-success a #1 nbytes=8 duration-s={duration_s}"
+    span = life(tmp_path / "j", f"compute-task a\n{end}")[0]
+    assert isinstance(span, ExecuteSpan)
+    assert span.duration_s is None
+
+
 def test_there_are_as_many_lanes_as_are_needed_at_once(tmp_path: Path) -> None:
     spans = life(
         tmp_path / "j",

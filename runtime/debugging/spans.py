@@ -6,6 +6,7 @@ executor has one for each attempt that runs, a peer has one.
 
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from math import isfinite
 from typing import TypeAlias
 
 import msgspec
@@ -279,7 +280,7 @@ class Spans:
         match stimulus:
             case st.ExecuteSuccess(duration_s=duration_s):
                 span.nbytes, span.type_name = stimulus.nbytes, stimulus.type_name
-                span.duration_s = duration_s if duration_s < float("inf") else None
+                span.duration_s = duration_s if isfinite(duration_s) else None
                 self._origins[span.key, span.attempt] = Origin(span.lane, span.begin_us, at_us)
             case st.ExecuteFailure(type_name=type_name):
                 span.type_name = type_name

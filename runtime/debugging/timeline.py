@@ -24,6 +24,9 @@ from trouper.wire.vocabulary import Key
 LEVELS_US = 1000
 """Levels are read no more often than this; what rises and falls in between is not seen."""
 
+POINTS = 20_000
+"""So many levels are kept at least, once there are more."""
+
 
 class Mark(msgspec.Struct, frozen=True):
     """Something that took no time."""
@@ -46,6 +49,31 @@ class Levels(msgspec.Struct, frozen=True):
     """In memory."""
     incoming_nbytes: int
     """In flight."""
+
+
+class LevelLog:
+    """Levels, however many there are: of too many, the higher of each two is kept."""
+
+    def __init__(self) -> None:
+        self.kept: list[Levels] = []
+
+    def note(self, levels: Levels | None) -> None:
+        """Keep what there is from a time on, if anything."""
+        if levels is not None:
+            self.kept.append(levels)
+        if len(self.kept) > 2 * POINTS:
+            odd = self.kept[len(self.kept) - len(self.kept) % 2 :]
+            pairs = zip(self.kept[::2], self.kept[1::2], strict=False)
+            self.kept = [_higher(*pair) for pair in pairs] + odd
+
+
+def _higher(one: Levels, other: Levels) -> Levels:
+    return Levels(
+        one.at_us,
+        {name: max(count, other.tasks[name]) for name, count in one.tasks.items()},
+        max(one.nbytes, other.nbytes),
+        max(one.incoming_nbytes, other.incoming_nbytes),
+    )
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):

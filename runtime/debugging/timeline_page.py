@@ -23,7 +23,7 @@ from trouper.runtime.debugging.occasions import subjects
 from trouper.runtime.debugging.phases import RELEASED
 from trouper.runtime.debugging.reasons import Scene, named
 from trouper.runtime.debugging.spans import ExecuteSpan, GatherSpan, Lane, Span
-from trouper.runtime.debugging.timeline import LEVELS, Levels, Mark, Moment, Timeline
+from trouper.runtime.debugging.timeline import LEVELS, LevelLog, Mark, Moment, Timeline
 from trouper.runtime.journal.format import Header, op_of
 from trouper.wire import stimuli as st
 from trouper.wire.stimuli import Stimulus
@@ -34,9 +34,6 @@ SCRIPTS = ("data.js", "layout.js", "model.js", "draw.js", "panel.js", "main.js")
 
 BLOCK = 4096
 """So many rows of a table are written at once."""
-
-POINTS = 20_000
-"""So many levels are kept at least, once there are more; a level is the highest in its stretch."""
 
 REASONS = 5000
 """For so many tasks that have not come to an end the page says why."""
@@ -184,7 +181,7 @@ class _Tables:
         """Those that something was said of in this moment."""
         self._before: dict[Key, str] = {}
         """The phases before this moment, of those that have another one now."""
-        self._levels: list[Levels] = []
+        self._levels = LevelLog()
 
     def fill(self) -> None:
         timeline, header = self._timeline, self._header
@@ -196,12 +193,12 @@ class _Tables:
         spans, levels = timeline.rest()
         for span in spans:
             self._span(span)
-        self._note(levels)
-        for levels in self._levels:
+        self._levels.note(levels)
+        for levels in self._levels.kept:
             counts = [levels.tasks[name] for name in LEVELS]
             row = (levels.at_us, *counts, levels.nbytes, levels.incoming_nbytes)
             self._table["levels"].add(*row)
-        left_out = self._endings()
+        stuck = self._endings()
         for table in self._table.values():
             table.flush()
         count = timeline.count
@@ -214,7 +211,7 @@ class _Tables:
             "to": (first or 0) + count.records - 1,
             "begin": count.begin_us,
             "end": count.end_us,
-            "left_out": left_out,
+            "stuck": stuck,
         }
         self._write(msgspec.json.encode(about) + b"\n")
 
@@ -224,7 +221,7 @@ class _Tables:
             self._span(span)
         for mark in moment.marks:
             self._mark(mark)
-        self._note(moment.levels)
+        self._levels.note(moment.levels)
         self._turns(moment)
         for key in self._named:
             if self._timeline.phase(key) == RELEASED:
@@ -290,17 +287,8 @@ class _Tables:
     def _mark(self, mark: Mark) -> None:
         self._table["marks"].add(mark.n, mark.at_us, self._text(mark.what), named(mark.about))
 
-    def _note(self, levels: Levels | None) -> None:
-        """Keep levels for the end; of too many, the higher of each two."""
-        if levels is not None:
-            self._levels.append(levels)
-        kept = self._levels
-        if len(kept) > 2 * POINTS:
-            self._levels = [_higher(*pair) for pair in zip(kept[::2], kept[1::2], strict=False)]
-            self._levels += kept[len(kept) - len(kept) % 2 :]
-
     def _endings(self) -> int:
-        """Why those are where they are that have come to no end; how many are left out."""
+        """Why those are where they are that have come to no end, stuck ones first; how many are."""
         machine = self._timeline.machine
         scene = Scene(machine)
         stuck = frozenset(scene.stuck())
@@ -319,7 +307,7 @@ class _Tables:
                 -1 if reason.because is None else self._task(reason.because),
                 reason.text,
             )
-        return max(0, len(tasks) - REASONS)
+        return sum(task.key in stuck for task in tasks)
 
     def _task(self, key: Key) -> int:
         self._named[key] = None
@@ -341,15 +329,6 @@ class _Tables:
             row = (self._text(lane.group), self._text(lane.name), lane.number)
             number = self._lanes[lane] = self._table["lanes"].add(*row)
         return number
-
-
-def _higher(one: Levels, other: Levels) -> Levels:
-    return Levels(
-        one.at_us,
-        {name: max(one.tasks[name], other.tasks[name]) for name in LEVELS},
-        max(one.nbytes, other.nbytes),
-        max(one.incoming_nbytes, other.incoming_nbytes),
-    )
 
 
 def _detail(stimulus: Stimulus) -> str:

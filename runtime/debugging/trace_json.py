@@ -2,7 +2,8 @@
 
 The JSON object format of the Trace Event Format. Times are microseconds since the run began. Each
 group of lanes is a process to the viewer, and each lane a thread. Arrows lead from what brought an
-input to the attempt that took it. Written event by event, so its size costs no memory. Pure.
+input to the attempt that took it. Written while the journal is read, so its size costs no memory.
+Pure.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from trouper.runtime.debugging.spans import (
     Span,
     WaitSpan,
 )
-from trouper.runtime.debugging.timeline import Levels, Mark, Timeline
+from trouper.runtime.debugging.timeline import LevelLog, Levels, Mark, Timeline
 from trouper.runtime.journal.format import Header
 
 Event: TypeAlias = dict[str, Any]
@@ -82,12 +83,14 @@ class _Trace:
         self._worker = worker
         self._threads: dict[Lane, int] = {}
         self._arrows = 0
+        self._counted: dict[str, dict[str, int]] = {}
+        """What each counter has last said."""
 
     def events(self, timeline: Timeline) -> Iterator[Event]:
         """All of them. The names of lanes come last: only then it is known in what order."""
+        log = LevelLog()
         for moment in timeline.moments():
-            if moment.levels is not None:
-                yield from self._counters(moment.levels)
+            log.note(moment.levels)
             for span in moment.ended:
                 yield from self._span(span)
             for mark in moment.marks:
@@ -95,8 +98,9 @@ class _Trace:
         spans, levels = timeline.rest()
         for span in spans:
             yield from self._span(span)
-        if levels is not None:
-            yield from self._counters(levels)
+        log.note(levels)
+        for kept in log.kept:
+            yield from self._counters(kept)
         yield from self._names()
 
     def _span(self, span: Span) -> Iterator[Event]:
@@ -163,13 +167,11 @@ class _Trace:
         done = {name: levels.tasks[name] for name in ("memory", "error")}
         to_do = {name: count for name, count in levels.tasks.items() if name not in done}
         for name, values in (("tasks to do", to_do), ("tasks done", done), ("bytes", nbytes)):
-            yield {
-                "ph": "C",
-                "name": name,
-                "ts": levels.at_us,
-                "pid": _PROCESSES[QUEUES],
-                "args": values,
-            }
+            if self._counted.get(name) == values:
+                continue
+            self._counted[name] = values
+            place = {"ts": levels.at_us, "pid": _PROCESSES[QUEUES]}
+            yield {"ph": "C", "name": name, "args": values} | place
 
     def _place(self, lane: Lane) -> Event:
         thread = self._threads.setdefault(lane, len(self._threads) + 1)

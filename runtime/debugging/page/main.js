@@ -36,8 +36,8 @@ class Page {
     const size = `${counted(model.keys.length, "task")}, ${counted(model.tables.executions.length, "attempt")}`;
     $("about").textContent =
       `${size} · ${duration(model.bounds.last - model.bounds.begin)} · records ${about.from} to ${about.to} · begun ${begun} UTC`;
-    if (model.stuck.length) {
-      $("stuck").textContent = counted(model.stuck.length, "stuck task");
+    if (about.stuck) {
+      $("stuck").textContent = counted(about.stuck, "stuck task");
       $("stuck").hidden = false;
     }
     this.drawLegend();

@@ -77,15 +77,17 @@ class Panel {
 
   // The tasks that nothing can move on.
   listStuck(stuck) {
+    const { tables } = this.model;
+    const rest = tables.about.stuck - Math.min(stuck.length, 500);
     this.show(
-      element("h2", {}, counted(stuck.length, "stuck task")),
+      element("h2", {}, counted(tables.about.stuck, "stuck task")),
       element("p", { class: "phase" }, "They wait although nothing is in flight that could free them."),
       ...stuck.slice(0, 500).map((ending) => {
-        const { tables } = this.model;
         const task = tables.endings.task[ending];
         return element("p", { class: "why bad" }, this.link(task),
           ` is ${this.model.texts[tables.endings.phase[ending]]}: ${tables.endings.reason[ending]}`);
       }),
+      rest ? element("p", {}, `and ${grouped(rest)} more`) : null,
     );
   }
 
