@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trace_events
 from click.testing import CliRunner, Result
-from journals import LOST_PEER, options, record
+from journals import LOST_PEER, options, plain_life, record
 from test_timeline_page import tables_of
 
 from trouper.runtime.cli.commands import trouper
@@ -61,6 +61,15 @@ def test_a_summary_for_programs(path: Path, tmp_path: Path) -> None:
         "executions": 1, "gathers": 1, "waits": 2, "marks": 2, "begin_us": 0, "end_us": 0,
     }  # fmt: skip
     assert found["end_us"] >= found["begin_us"]
+
+
+def test_on_a_terminal_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(tmp_path / "j", plain_life(1000))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    result = run(tmp_path / "j", "-o", tmp_path / "t.html")
+    assert result.exit_code == 0
+    assert "replaying" in result.stderr
+    assert "replaying" not in run(tmp_path / "j", "-o", tmp_path / "u.html", "--json").stderr
 
 
 def test_only_a_part(path: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_what_stands_in_the_tables(tmp_path: Path) -> None:
     texts = [row["text"] for row in tables["texts"]]
     keys = [row["key"] for row in tables["tasks"]]
     assert tables["about"] | {"begun_s": 0} == {
-        "worker": "w", "trouper": tables["about"]["trouper"], "begun_s": 0, "slots": {"thread": 2},
+        "trouper": tables["about"]["trouper"], "begun_s": 0, "slots": {"thread": 2},
         "from": 1, "to": 6, "begin": 1000, "end": 6000, "stuck": 3,
     }  # fmt: skip
     [a] = tables["executions"]

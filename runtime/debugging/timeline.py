@@ -28,6 +28,22 @@ POINTS = 20_000
 """So many levels are kept at least, once there are more."""
 
 
+LEVELS: tuple[str, ...] = (
+    *("executing", "ready", "waiting", "flight", "fetch", "missing"),
+    *("memory", "error"),
+)
+"""What tasks are counted by: those with something to do, and those with a result."""
+
+
+def level_of(phase: str) -> str:
+    """The level that a phase counts for: of an attempt, what it does, wanted or not."""
+    if "executing" in phase or "long-running" in phase:
+        return "executing"
+    if "flight" in phase:
+        return "flight"
+    return "ready" if phase == "constrained" else phase
+
+
 class Mark(msgspec.Struct, frozen=True):
     """Something that took no time."""
 
@@ -97,22 +113,6 @@ class Count(msgspec.Struct):
     marks: int = 0
     begin_us: int = 0
     end_us: int = 0
-
-
-LEVELS: tuple[str, ...] = (
-    *("executing", "ready", "waiting", "flight", "fetch", "missing"),
-    *("memory", "error"),
-)
-"""What tasks are counted by: those with something to do, and those with a result."""
-
-
-def level_of(phase: str) -> str:
-    """The level that a phase counts for: of an attempt, what it does, wanted or not."""
-    if "executing" in phase or "long-running" in phase:
-        return "executing"
-    if "flight" in phase:
-        return "flight"
-    return "ready" if phase == "constrained" else phase
 
 
 class Timeline:

@@ -88,16 +88,14 @@ def _frame(worker: str) -> tuple[bytes, bytes]:
     parts = files("trouper.runtime.debugging") / "page"
     style = (parts / "page.css").read_text("utf-8")
     script = '"use strict";\n' + "".join((parts / name).read_text("utf-8") for name in SCRIPTS)
-    text = Template((parts / "page.html").read_text("utf-8")).substitute(
+    before, _, after = (parts / "page.html").read_text("utf-8").partition("$data")
+    head = Template(before).substitute(
         title=html.escape(worker),
         policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'",
         style=style,
-        script=script,
-        data="\0",
     )
-    before, _, after = text.partition("\0")
-    return before.encode(), after.encode()
+    return head.encode(), Template(after).substitute(script=script).encode()
 
 
 def _hash(text: str) -> str:
@@ -203,7 +201,6 @@ class _Tables:
             table.flush()
         count = timeline.count
         about = {
-            "worker": header.name,
             "trouper": header.trouper,
             "begun_s": header.begun_s,
             "slots": timeline.machine.ledger.config.slots,

@@ -8,7 +8,7 @@ const RIGHT = 16;
 function readTheme() {
   const style = getComputedStyle(document.documentElement);
   const theme = {};
-  for (const name of ["ground", "raised", "lane", "line", "strong", "text", "quiet", "accent", "failure",
+  for (const name of ["ground", "raised", "lane", "line", "strong", "text", "quiet", "failure",
                       "hatch", "transfer", "wait", "pause", "ink", "veil", "executing", "ready", "waiting",
                       "flight", "fetch", "missing", "memory", "sans", "mono"]) {
     theme[name] = style.getPropertyValue(`--${name}`).trim();

@@ -35,7 +35,7 @@ class Page {
     const begun = new Date(about.begun_s * 1000).toISOString().replace("T", " ").slice(0, 19);
     const size = `${counted(model.keys.length, "task")}, ${counted(model.tables.executions.length, "attempt")}`;
     $("about").textContent =
-      `${size} · ${duration(model.bounds.last - model.bounds.begin)} · records ${about.from} to ${about.to} · begun ${begun} UTC`;
+      `${size} · ${duration(model.bounds.last - model.bounds.begin)} · records ${about.from} to ${about.to} · begun ${begun} UTC · trouper ${about.trouper}`;
     if (about.stuck) {
       $("stuck").textContent = counted(about.stuck, "stuck task");
       $("stuck").hidden = false;
