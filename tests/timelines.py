@@ -4,16 +4,19 @@ Its work takes some time, in slots; its inputs come from peers that are busy, lo
 cannot be read.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from heapq import heappop, heappush
 from pathlib import Path
 from random import Random
 
-from journals import THREADS, Clock, options
+from journals import THREADS, Clock, header, options
 
 from trouper.runtime.errors import StimulusError
+from trouper.runtime.journal.frames import MAGIC
 from trouper.runtime.journal.journal import Journal
 from trouper.runtime.journal.recorder import Recorder
+from trouper.runtime.journal.records import RecordWriter
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.wire import instructions as ins
@@ -50,75 +53,74 @@ class Simulation:
     """
 
     def __init__(self, path: Path, seed: int = 0, trouble: float = 0.02) -> None:
-        self.clock = Clock()
-        self.machine = Machine(CONFIG)
-        self.recorder = Recorder(
-            self.machine, "node-1", options(path, max_nbytes=1 << 30), self.clock
-        )
+        self._machine = Machine(CONFIG)
+        self._path = path
+        self._write: Callable[[bytes], object] = lambda data: None
+        self._writer = RecordWriter(0)
         self._rng = Random(seed)
         self._trouble = trouble
+        self._now_us = 0
         self._due: list[tuple[int, int, Stimulus]] = []
         self._count = 0
+        self._made: list[str] = []
 
     def run(self, tasks: int) -> None:
         """Let so many tasks come, at the rate at which they can be done, until all is quiet."""
-        made: list[str] = []
-        for number in range(tasks):
-            prefix = PREFIXES[number % len(PREFIXES)]
-            key = f"{prefix}-{number:06}"
-            local = tuple(
-                dict.fromkeys(
-                    name
-                    for name in (self._rng.choice(made[-40:]) for _ in range(number % 3) if made)
-                    if name in self.machine.ledger.tasks
-                )
-            )
-            who_has: dict[str, tuple[str, ...]] = {}
-            if self._rng.random() < 0.1:
-                who_has[f"part-{number:06}"] = tuple(self._rng.sample(PEERS, 2))
-            executor = "coroutine" if prefix == "score" else "thread"
-            self._tell(
-                st.ComputeTask(
-                    key,
-                    number + 1,
-                    number + 1,
-                    (number,),
-                    local,
-                    who_has,
-                    executor=executor,
-                    nbytes=dict.fromkeys(who_has, 10_000),
-                    prefix=prefix,
-                )
-            )
-            made.append(key)
-            if number % 7 == 6:
-                self._tell(st.FreeKeys((made[max(0, number - 60)],)))
-            if self._rng.random() < self._trouble / 10:
-                self._at(0.0, st.Pause())
-                self._at(0.3, st.Unpause())
-            if self._rng.random() < self._trouble / 2:
-                self._tell(st.CancelTask(self._rng.choice(made[-20:])))
-            self._advance(self.clock.now_ns + int(self._rng.expovariate(1 / 0.0085) * 1e9))
-        while self._due and len(self._due) + self.machine.ledger.constrained_count:
-            if all(isinstance(stimulus, st.FindMissing) for _, _, stimulus in self._due):
-                break
-            self._advance(self._due[0][0])
-        self.recorder.close()
+        with self._path.open("wb") as file:
+            self._write = file.write
+            self._write(MAGIC + self._writer.header(header(CONFIG, name="node-1")))
+            for number in range(tasks):
+                self._come(number)
+                self._advance(self._now_us + int(self._rng.expovariate(1 / 0.0085) * 1e6))
+            while any(not isinstance(stimulus, st.FindMissing) for _, _, stimulus in self._due):
+                self._advance(self._due[0][0])
 
-    def _advance(self, until_ns: int) -> None:
-        while self._due and self._due[0][0] <= until_ns:
-            self.clock.now_ns, _, stimulus = heappop(self._due)
+    def _come(self, number: int) -> None:
+        """The next task; and what else may happen."""
+        rng, made, known = self._rng, self._made, self._machine.ledger.tasks
+        prefix = PREFIXES[number % len(PREFIXES)]
+        key = f"{prefix}-{number:06}"
+        inputs = [rng.choice(made[-40:]) for _ in range(number % 3) if made]
+        who_has: dict[str, tuple[str, ...]] = {}
+        if rng.random() < 0.1:
+            who_has[f"part-{number:06}"] = tuple(rng.sample(PEERS, 2))
+        self._tell(
+            st.ComputeTask(
+                key,
+                number + 1,
+                number + 1,
+                (number,),
+                tuple(dict.fromkeys(name for name in inputs if name in known)),
+                who_has,
+                executor="coroutine" if prefix == "score" else "thread",
+                nbytes=dict.fromkeys(who_has, 10_000),
+                prefix=prefix,
+            )
+        )
+        made.append(key)
+        if number % 7 == 6:
+            self._tell(st.FreeKeys((made[max(0, number - 60)],)))
+        if rng.random() < self._trouble / 10:
+            self._at(0.0, st.Pause())
+            self._at(0.3, st.Unpause())
+        if rng.random() < self._trouble / 2:
+            self._tell(st.CancelTask(rng.choice(made[-20:])))
+
+    def _advance(self, until_us: int) -> None:
+        while self._due and self._due[0][0] <= until_us:
+            self._now_us, _, stimulus = heappop(self._due)
             self._tell(stimulus)
-        self.clock.now_ns = max(until_ns, self.clock.now_ns)
+        self._now_us = max(until_us, self._now_us)
 
     def _at(self, delay_s: float, stimulus: Stimulus) -> None:
         self._count += 1
-        heappush(self._due, (self.clock.now_ns + int(delay_s * 1e9), self._count, stimulus))
+        heappush(self._due, (self._now_us + int(delay_s * 1e6), self._count, stimulus))
 
     def _tell(self, stimulus: Stimulus) -> None:
-        for instruction in self.recorder.handle(stimulus):
+        instructions = self._machine.handle(stimulus)
+        self._write(self._writer.record(self._now_us, stimulus, instructions))
+        for instruction in instructions:
             self._obey(instruction)
-        self.recorder.commit()
 
     def _obey(self, instruction: ins.Instruction) -> None:
         rng = self._rng
