@@ -4,11 +4,11 @@ Imports Dask: for nodes of a cluster only.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import trio
+from distributed.protocol import Serialized as DaskSerialized
 
-from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_values import load
 from trouper.actors.errors import PeerUnreachable
 from trouper.actors.fetched import Answer, Fetched, Found, PeerBusy
@@ -18,7 +18,19 @@ from trouper.wire.keys import decode_key
 from trouper.wire.vocabulary import Key
 
 
-async def get_data(link: DaskLink, keys: Sequence[Key], us: str) -> Answer:
+class Link(Protocol):
+    """A comm, whatever it is made of."""
+
+    async def send(self, message: object) -> None:
+        """Send a message."""
+        ...
+
+    async def call(self, op: str, **arguments: Any) -> Any:
+        """Ask for something, and wait for the answer."""
+        ...
+
+
+async def get_data(link: Link, keys: Sequence[Key], us: str) -> Answer:
     """Ask for values once.
 
     Args:
@@ -49,7 +61,7 @@ def _load_all(serialized: Mapping[Key, object]) -> Fetched:
     unreadable: dict[Key, Exception] = {}
     for key, sent in serialized.items():
         try:
-            value = load(sent) if isinstance(sent, Serialized) else sent
+            value = load(sent) if isinstance(sent, (Serialized, DaskSerialized)) else sent
             found[key] = Found(value, sizeof(value), type(value).__qualname__)
         except Exception as error:  # noqa: BLE001 - whatever users' classes raise
             unreadable[key] = error

@@ -10,6 +10,7 @@ import trio
 
 from trouper.actors.dask_fetch import get_data
 from trouper.actors.dask_link import DaskLink
+from trouper.actors.dask_tcp import SCHEMES, dial_tcp
 from trouper.actors.errors import PeerUnreachable
 from trouper.actors.fetched import Answer
 from trouper.runtime.cluster.addresses import websocket_url
@@ -83,6 +84,9 @@ class Dialler:
 
     async def fetch(self, peer: Peer, keys: Sequence[Key], max_nbytes: int) -> Answer:
         """The link of the gather actor: see `trouper.actors.fetched.Fetch`."""
+        if peer.startswith(SCHEMES):  # a stock worker
+            async with dial_tcp(peer, self._tls, self._us.limits) as tcp_link:
+                return await get_data(tcp_link, keys, self._address)
         try:
             async with self.dial(peer) as link:
                 return await get_data(link, keys, self._address)
