@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import Any, Protocol
 
 import trio
-from dask.utils import key_split
+from dask.utils import key_split  # pyright: ignore[reportUnknownVariableType]
 
 from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_task import DaskTask, Site, spec_id_of
@@ -170,7 +170,7 @@ class Intake:
             _by_key(op.nbytes),
             THREAD,
             op.resource_restrictions or {},
-            key_split(op.key),
+            str(key_split(op.key)),  # pyright: ignore[reportUnknownArgumentType]
         )
         self._store.specs[spec_id] = DaskTask(op.run_spec, Context(), self._site)
         return stimulus

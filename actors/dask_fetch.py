@@ -47,11 +47,12 @@ async def get_data(link: Link, keys: Sequence[Key], us: str) -> Answer:
     if answer.get("status") == "busy":
         return PeerBusy()
     data = answer.get("data")
-    if answer.get("status") != "OK" or type(data) is not dict:
+    if answer.get("status") != "OK" or not isinstance(data, dict):
         said = answer.get("exception_text", reply)
         raise PeerUnreachable(f"the request for {len(keys)} values has failed: {said!r:.200}")
     await link.send("OK")
-    serialized = {wanted[key]: value for key, value in data.items() if key in wanted}
+    sent = cast("dict[Any, object]", data)
+    serialized = {wanted[key]: value for key, value in sent.items() if key in wanted}
     return await trio.to_thread.run_sync(_load_all, serialized)
 
 

@@ -3,6 +3,11 @@
 What is here may take long and runs users' code: it is called in threads, but for what is small.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportMissingTypeStubs=false
+# pyright: reportPrivateImportUsage=false
+# What Dask does not say about its types is not known here either.
+
 import traceback
 from collections.abc import Sequence
 from functools import lru_cache

@@ -5,6 +5,10 @@ worker and the state of its thread pool, in a context variable and in two thread
 `DaskWorker` stands there for a node, and has what they use, and little more.
 """
 
+# pyright: reportUnknownMemberType=false, reportPrivateImportUsage=false
+# pyright: reportPrivateUsage=false, reportArgumentType=false
+# `DaskWorker` is put where Dask keeps a `distributed.Worker`, and no subclass of it.
+
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Protocol

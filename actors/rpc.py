@@ -6,7 +6,7 @@ A request that nobody handles gets an error that says so, never an answer that l
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_values import error_message
@@ -47,10 +47,10 @@ async def answer_requests(link: DaskLink, handlers: Mapping[str, Handler]) -> No
 async def _answer_one(link: DaskLink, handlers: Mapping[str, Handler]) -> bool:
     """Answer one request; whether there may be another."""
     message = await link.receive()
-    if type(message) is not dict or type(message.get("op")) is not str:
+    arguments = dict(cast("dict[str, Any]", message)) if type(message) is dict else {}
+    op = arguments.pop("op", None)
+    if type(op) is not str:
         raise ProtocolError(Code.UNEXPECTED, f"no request, but {message!r:.200}")
-    arguments: dict[str, Any] = dict(message)
-    op: str = arguments.pop("op")
     wants_reply = arguments.pop("reply", True)
     closes = arguments.pop("close", False)
     families = arguments.pop("serializers", None)
@@ -66,9 +66,14 @@ async def _answer_one(link: DaskLink, handlers: Mapping[str, Handler]) -> bool:
             logger.warning("the answer to request %r cannot be sent: %s", op, error)
             reply = error_message(error, "uncaught-error")
             await link.send(reply)
-        if op == "get_data" and type(reply) is dict and reply.get("status") == "OK":
+        if op == "get_data" and gave_data(reply):
             await link.receive()  # who got data says so
     return not closes
+
+
+def gave_data(reply: object) -> bool:
+    """Whether this answers a request for data with some."""
+    return type(reply) is dict and cast("dict[str, object]", reply).get("status") == "OK"
 
 
 async def _reply_to(

@@ -13,6 +13,11 @@ This is what it starts, each in a terminal of its own if you like:
     trouper node cws://127.0.0.1:8787
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportFunctionMemberAccess=false
+# pyright: reportPrivateImportUsage=false
+# What Dask does not say about its types is not known here either.
+
 import argparse
 import socket
 import subprocess
@@ -62,7 +67,7 @@ def files_of(root: Path) -> list[Path]:
 def byte_table(files: Sequence[Path]) -> Any:
     """The table as a Dask array: nothing is read yet."""
     groups = [files[i : i + FILES_A_TASK] for i in range(0, len(files), FILES_A_TASK)]
-    read = dask.delayed(frequencies, pure=True)  # type: ignore[attr-defined]
+    read = dask.delayed(frequencies, pure=True)
     return da.concatenate(
         [da.from_delayed(read(group), (len(group), 256), np.float64) for group in groups]
     )

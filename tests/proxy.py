@@ -61,10 +61,10 @@ class Proxy:
         ready.set()
         await stop.wait()
         server.close()
-        for task in self._tasks:
-            task.cancel()
         for writer in list(self._writers):
             _reset(writer)
+        for task in self._tasks:
+            task.cancel()
         await asyncio.wait(self._tasks or {asyncio.create_task(asyncio.sleep(0))}, timeout=5)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -80,13 +80,17 @@ class Proxy:
             task.add_done_callback(self._tasks.discard)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        try:
             while data := await source.read(1 << 16):
                 await self._flows.wait()
                 sink.write(data)
                 await sink.drain()
             sink.close()
-        self._writers.discard(sink)
+            await sink.wait_closed()
+        except OSError:
+            _reset(sink)
+        finally:
+            self._writers.discard(sink)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -106,7 +110,7 @@ def proxy(target_port: int) -> Generator[Proxy]:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(one.serve(ready, stop))
 
-    thread = threading.Thread(target=run, name="proxy")
+    thread = threading.Thread(target=run, name="proxy", daemon=True)
     thread.start()
     try:
         assert ready.wait(10)
@@ -114,3 +118,4 @@ def proxy(target_port: int) -> Generator[Proxy]:
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
+        assert not thread.is_alive()

@@ -7,8 +7,8 @@ from typing import Any
 
 import dask.config
 import pytest
+from dask_comms import CommClosedError, core, run
 from proxy import Proxy, proxy
-from test_dask_comm import CommClosedError, core, run
 
 from trouper.wire import dask_comm
 from trouper.wire.limits import Limits
@@ -83,6 +83,27 @@ def test_a_comm_waits_while_no_connection_can_be_made() -> None:
             between.refusing = False
             assert await reading == "through thick and thin"
             assert accepted == [listening]
+
+    run(story)
+
+
+def test_each_connection_of_a_comm_is_watched_by_the_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched: list[Any] = []
+
+    def watch(stream: Any) -> None:
+        watched.append(stream.socket)
+
+    monkeypatch.setattr(dask_comm, "set_tcp_timeout", watch)
+
+    async def story() -> None:
+        async with behind_a_proxy() as (dialled, listening, between, _):
+            assert len(watched) == 2
+            await asyncio.to_thread(between.cut)
+            await dialled.write("again")
+            assert await listening.read() == "again"
+            assert len(watched) >= 4
 
     run(story)
 

@@ -62,7 +62,8 @@ class Deaf:
     @asynccontextmanager
     async def asking(self, *keys: Key) -> AsyncGenerator[Connection]:
         async with connect(url_of(self._port), FETCHER_OF_LITTLE) as connection:
-            await say(connection, GetData(("small",), MUCH))  # which nobody takes: it fills up
+            await say(connection, GetData(("small",), MUCH))
+            await until(lambda: connection.session.received == 1)  # and nobody takes it
             await say(connection, GetData(keys, MUCH))
             yield connection
 
@@ -101,7 +102,7 @@ async def test_the_busy_say_so() -> None:
 
 async def test_what_is_being_served_stays_alive_and_no_longer() -> None:
     shelf = Shelf(small=1, a=np.zeros(LARGE_NBYTES, "u1"))
-    block = weakref.ref(shelf.values["a"])  # type: ignore[arg-type]
+    block = weakref.ref(shelf.values["a"])
     server = shelf.server()
     async with serving(server) as listener, Deaf(listener.port).asking("a") as connection:
         await until(lambda: server.requests == 1)
@@ -119,7 +120,7 @@ async def test_a_fetcher_that_takes_nothing_costs_nothing_in_the_end(
     how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf(small=1, a=np.zeros(LARGE_NBYTES, "u1"))
-    block = weakref.ref(shelf.values["a"])  # type: ignore[arg-type]
+    block = weakref.ref(shelf.values["a"])
     server = shelf.server(taking_s=30 if how == "goes away" else 0.2, slowest_nbytes_per_s=1e10)
     limits = Limits(goodbye_s=0.2)
     holder = endpoint("holder", limits, capabilities=(PEER_EXCHANGE,))
@@ -128,6 +129,7 @@ async def test_a_fetcher_that_takes_nothing_costs_nothing_in_the_end(
             with trio.CancelScope() as scope:
                 async with Deaf(listener.port).asking("a") as connection:
                     await until(lambda: server.requests == 1)
+                    await trio.testing.wait_all_tasks_blocked()
                     shelf.values.clear()
                     if how == "goes away":
                         scope.cancel()

@@ -53,6 +53,8 @@ class AsyncioConnection:
         self.opened = 0
         """The last link on which the session was open."""
         self.first_socket: AsyncioWebSocket | None = None
+        self.prepare: Callable[[AsyncioWebSocket], None] | None = None
+        """Is called with each connection from now on, say to set options of it."""
         self._limits = limits
         self._link_lost: LinkLost | None = None
         """How the last connection was lost."""
@@ -147,8 +149,10 @@ class AsyncioConnection:
     def carry(self, link: int, socket: AsyncioWebSocket) -> None:
         """Let a link of the session have a connection."""
         self.first_socket = self.first_socket or socket
-        socket.owner = self
+        socket.owner = socket.assembly = self
         self._links[socket] = link
+        if self.prepare is not None:
+            self.prepare(socket)
         if self._paused:
             socket.hold(paused=True)
         self._go_on()
@@ -186,6 +190,15 @@ class AsyncioConnection:
     def received(self, socket: AsyncioWebSocket, data: Chunk | str) -> None:
         """Bytes have come."""
         self.take(self.session.receive_data(self._links[socket], data, self._loop.time()))
+
+    def get_buffer(self, socket: AsyncioWebSocket) -> memoryview | None:
+        """Where the next bytes belong."""
+        return self.session.get_buffer(self._links[socket])
+
+    def buffer_updated(self, socket: AsyncioWebSocket, nbytes: int) -> None:
+        """They are there."""
+        now = self._loop.time()
+        self.take(self.session.buffer_updated(self._links[socket], nbytes, now))
 
     def writable(self, socket: AsyncioWebSocket) -> None:
         """There is room to write."""

@@ -16,7 +16,7 @@ from trouper.wire.errors import CannotConnect, ProtocolError
 from trouper.wire.framing import BINARY, BROKEN_RULES, NORMAL, Framer
 from trouper.wire.upgrade import GONE_TOO_SOON, Upgrade
 
-READ_NBYTES = 1 << 18
+READ_NBYTES = 1 << 14
 """Asked of a socket at once."""
 
 _NO_WORD = "the peer has gone without a word"
@@ -36,6 +36,16 @@ class Owner(Protocol):
 
     def broken(self, socket: "AsyncioWebSocket", reason: str) -> None:
         """There will be no more. Told once."""
+
+
+class Assembly(Protocol):
+    """Where the bytes of long messages are put together."""
+
+    def get_buffer(self, socket: "AsyncioWebSocket") -> memoryview | None:
+        """Where the next bytes of messages belong; None if they are to be `Owner.received`."""
+
+    def buffer_updated(self, socket: "AsyncioWebSocket", nbytes: int) -> None:
+        """So many of them were put there."""
 
 
 class _Room(threading.local):
@@ -59,6 +69,8 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
 
     def __init__(self, owner: Owner, upgrade: Upgrade, *, client: bool) -> None:
         self.owner = owner
+        self.assembly: Assembly | None = None
+        """Of the session that is carried, when there is one."""
         self.writable = False
         """Whether `send` should be called: what was written before is on its way."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -66,8 +78,12 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
         self._upgrade: Upgrade | None = upgrade
         self._framer = Framer(partial(secrets.token_bytes, 4) if client else None)
         self._transport: asyncio.Transport | None = None
-        self._finishing = False
+        self._place: memoryview | None = None
+        """Where the transport was told to read to, if that is where it belongs."""
+        self._patience: asyncio.TimerHandle | None = None
+        """Ends the wait for the other side to close the connection, if that is all that is left."""
         self._broken = False
+        """Whether the owner is told no more."""
 
     # what its owner says
 
@@ -102,10 +118,10 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
         words may be lost. The owner is told no more.
         """
         if not self._broken:
-            self._broken = self._finishing = True
+            self._broken = True
             self.hold(paused=False)
             self._close_with(NORMAL, "")
-            asyncio.get_running_loop().call_later(patience_s, self.abort)
+            self._patience = asyncio.get_running_loop().call_later(patience_s, self.abort)
 
     def abort(self) -> None:
         """Let go of it without a word. The owner is told no more."""
@@ -125,11 +141,24 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
             self._write_upgrade()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to read to."""
+        """Where to read to: payload to where it belongs, if there is so much that this pays."""
+        self._release_place()
+        if self.assembly is not None and self._framer.payload_left and not self._broken:
+            place = self.assembly.get_buffer(self)
+            if place is not None:
+                with place:
+                    self._place = place[: self._framer.payload_left]
+                return self._place
         return _room.view
 
     def buffer_updated(self, nbytes: int) -> None:
         """So much was read."""
+        if self._place is not None:
+            assert self.assembly is not None
+            self._framer.took(self._place[:nbytes])
+            self._release_place()
+            self.assembly.buffer_updated(self, nbytes)
+            return
         data = _room.view[:nbytes]
         if self._upgrade is None:
             self._read(data)
@@ -160,12 +189,20 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """There is no connection any more."""
         self.writable = False
+        if self._patience is not None:
+            self._patience.cancel()
         nothing = GONE_TOO_SOON if self._upgrade else _NO_WORD
         self._break(str(exc) if exc is not None and str(exc) else nothing)
         if not self.gone.done():
             self.gone.set_result(None)
 
     # how it goes on inside
+
+    def _release_place(self) -> None:
+        """What is read to must not be in use when it grows."""
+        if self._place is not None:
+            self._place.release()
+            self._place = None
 
     def _write_upgrade(self) -> None:
         if self._upgrade is not None and self._transport is not None:
@@ -183,7 +220,7 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
             self._close()
             return
         reply, self._framer.reply = self._framer.reply, b""
-        if reply and self._transport is not None and not self._finishing:
+        if reply and self._transport is not None and self._patience is None:
             self._transport.write(reply)
         if self._framer.closed is not None:
             self._break(self._framer.closed)

@@ -48,6 +48,7 @@ from tornado.netutil import bind_sockets
 from trouper.wire.asyncio_connection import AsyncioConnection
 from trouper.wire.asyncio_dialling import open_session
 from trouper.wire.asyncio_reception import AsyncioReception
+from trouper.wire.asyncio_websocket import AsyncioWebSocket
 from trouper.wire.dask_markers import Deserializers, decode_for_dask, encode_for_dask
 from trouper.wire.dask_message import DASK_COMM
 from trouper.wire.endpoint import Endpoint, check_name
@@ -92,6 +93,8 @@ class SessionComm(Comm):
         super().__init__(deserialize=deserialize)
         socket = connection.first_socket
         assert socket is not None, "a comm is made of an open session"
+        _set_timeout(socket)
+        connection.prepare = _set_timeout
         self._connection = connection
         peer = prefix + unparse_host_port(*socket.address("peername"))
         self._local_addr: str = prefix + unparse_host_port(*socket.address("sockname"))
@@ -222,7 +225,7 @@ class CwsConnector(Connector):
         try:
             connection = await open_session(
                 (host, port),
-                _endpoint(required=True),
+                _endpoint(),
                 token=_token() or "",
                 tls=tls,
                 server_hostname=connection_args.get("server_hostname"),
@@ -234,9 +237,12 @@ class CwsConnector(Connector):
                 raise FatalCommClosedError(failed) from error
             raise CommClosedError(failed) from error
         except SessionRefused as error:
-            kind = CommClosedError if error.code in _PASSING else FatalCommClosedError
-            raise kind(f"{self.prefix}{address}: {error}") from error
-        _set_timeout(connection)
+            failed = f"{self.prefix}{address}: {error}"
+            if error.code in _PASSING:
+                raise CommClosedError(failed) from error
+            logger.warning("%s", failed)
+            await asyncio.sleep(_REFUSED_S)
+            raise FatalCommClosedError(failed) from error
         return SessionComm(connection, self.prefix, deserialize, self.prefix + address)
 
 
@@ -281,9 +287,7 @@ class CwsListener(BaseListener):
             OSError: It cannot, say because somebody else does there.
             ValueError: The token's file has none.
         """
-        reception = AsyncioReception(
-            _endpoint(required=False), self._take, token=_token(), tls=self._tls
-        )
+        reception = AsyncioReception(_endpoint(), self._take, token=_token(), tls=self._tls)
         backlog = int(dask.config.get("distributed.comm.socket-backlog"))
         bound = bind_sockets(self._port, address=self._host, backlog=backlog)
         chosen = min(bound, key=lambda one: one.family is not sockets.AF_INET)
@@ -313,12 +317,11 @@ class CwsListener(BaseListener):
     def contact_address(self) -> str:
         """Where it can be reached, with the scheme."""
         bound, port = self.get_host_port()
-        host: str = ensure_concrete_host(bound, default_host=self._default_host)
+        host: Any = ensure_concrete_host(bound, default_host=self._default_host)
         return f"{self.prefix}{unparse_host_port(host, port)}"
 
     def _take(self, connection: AsyncioConnection) -> None:
         """A session has begun."""
-        _set_timeout(connection)
         comm = SessionComm(connection, self.prefix, self._deserialize)
         comm.allow_offload = self._allow_offload
         task = asyncio.create_task(self._handle(comm))
@@ -362,13 +365,17 @@ class CwssBackend(BaseTCPBackend):
 _PASSING = (Code.BUSY, Code.DISCONNECTED, Code.TIMEOUT, Code.ABANDONED, Code.GOODBYE)
 """Refusals after which it makes sense to try again."""
 
+_REFUSED_S = 1.0
+"""Who is refused for good is told after this: a stock worker tries again all the same, ten times a
+second, and would fill the logs of both sides."""
 
-def _endpoint(*, required: bool) -> Endpoint:
+
+def _endpoint() -> Endpoint:
     return Endpoint(
         role="dask",
         name=f"{sockets.gethostname()[:200]}/{os.getpid()}",
         capabilities=(DASK_COMM,),
-        required=(DASK_COMM,) if required else (),
+        required=(DASK_COMM,),
         limits=DASK_LIMITS,
     )
 
@@ -416,9 +423,8 @@ def _tls_of(
     return context
 
 
-def _set_timeout(connection: AsyncioConnection) -> None:
+def _set_timeout(socket: AsyncioWebSocket) -> None:
     """Let the kernel find out that a host is gone, as Dask has it done for ``tcp://``."""
-    socket = connection.first_socket
-    plain = None if socket is None else socket.extra_info("socket")
+    plain = socket.extra_info("socket")
     if plain is not None:
         set_tcp_timeout(SimpleNamespace(socket=plain, closed=lambda: False))

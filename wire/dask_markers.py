@@ -97,7 +97,7 @@ def _serialized(
     return Serialized({**header, "compression": tuple(compression)}, frames)
 
 
-def _decompressed(header: Mapping[str, Any], frames: Sequence[Chunk]) -> Sequence[Chunk]:
+def _decompressed(header: dict[str, Any], frames: Sequence[Chunk]) -> Sequence[Chunk]:
     if "compression" not in header:
         return frames
     decompressed: list[Chunk] = decompress(header, frames)

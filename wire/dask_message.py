@@ -36,7 +36,7 @@ DASK_DEPTH = 256
 """Deepest nesting of a message: the header of a nested list of arrays has two levels for each."""
 
 DASK_ITEMS = 10_000_000
-"""Most items of a message: some 200,000 tasks, which a scheduler may send at once."""
+"""Most items of a message: a scheduler may send tens of thousands of tasks at once."""
 
 _MAX_BUFFERS = PACKET_PARTS - 1
 

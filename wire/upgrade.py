@@ -56,7 +56,7 @@ class Upgrade:
         try:
             self._handshake.receive_data(head + blank)
         except RemoteProtocolError as error:
-            if isinstance(error.event_hint, RejectConnection):
+            if not self._client and isinstance(error.event_hint, RejectConnection):
                 self.to_send = self._handshake.send(error.event_hint)
             said = "answer" if self._client else "request"
             raise CannotConnect(f"its {said} is no WebSocket's: {error}") from error

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 import trio
@@ -48,7 +48,7 @@ def read_config(context: click.Context, parameter: click.Parameter, path: Path |
     context.default_map = given
 
 
-class Resources(click.ParamType):
+class Resources(click.ParamType[dict[str, float]]):
     """``GPU=2,MEM=10e9``, or a table of a configuration file."""
 
     name = "NAME=AMOUNT,..."
@@ -58,7 +58,8 @@ class Resources(click.ParamType):
     ) -> dict[str, float]:
         """Amounts by name."""
         if isinstance(value, Mapping):
-            return {str(name): float(amount) for name, amount in value.items()}
+            table = cast("Mapping[str, float]", value)
+            return {name: float(amount) for name, amount in table.items()}
         pairs = [pair.partition("=") for pair in str(value).replace(",", " ").split()]
         try:
             return {name: float(amount) for name, _, amount in pairs}
@@ -98,7 +99,7 @@ def option(name: str, **settings: Any) -> Callable[[_Command], _Command]:
     type=click.FloatRange(0),
     default=30.0,
     show_default=True,
-    help="Seconds in which to reach the scheduler at the start.",
+    help="Seconds in which the scheduler has to be reached, and to take the node.",
 )
 @option(
     "--log-level",

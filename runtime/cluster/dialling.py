@@ -58,9 +58,9 @@ class Dialler:
             yield link
 
     async def dial_patiently(
-        self, stack: AsyncExitStack, address: str, timeout_s: float
+        self, stack: AsyncExitStack, address: str, deadline: float
     ) -> DaskLink:
-        """A comm that resumes, for as long as `stack` is open; tried again if nobody answers.
+        """A comm that resumes, for as long as `stack` is open; tried again until the deadline.
 
         Raises:
             CannotConnect: Nobody has answered in time.
@@ -69,7 +69,6 @@ class Dialler:
         """
         limits = self._us.limits
         backoff = Backoff(limits.retry_first_s, limits.retry_most_s, random.random)
-        deadline = trio.current_time() + timeout_s
         while True:
             try:
                 return await stack.enter_async_context(self.dial(address, resumable=True))

@@ -64,7 +64,9 @@ class Handlers:
 
     def table(self) -> dict[str, Handler]:
         """The handlers by request."""
-        refusals = {op: partial(_refuse, what) for op, what in NOT_SUPPORTED.items()}
+        refusals: dict[str, Handler] = {
+            op: partial(_refuse, what) for op, what in NOT_SUPPORTED.items()
+        }
         return refusals | {
             "get_data": self.get_data,
             "update_data": self.update_data,
@@ -250,7 +252,7 @@ def _load_all(data: Mapping[Any, object]) -> dict[Key, Found]:
 def _opened(pickled: object) -> object:
     """An argument of `run`, which is pickled unless it is empty."""
     if isinstance(pickled, (bytes, bytearray, memoryview)):
-        return pickle.loads(pickled)
+        return pickle.loads(cast("bytes", pickled))
     return pickled
 
 

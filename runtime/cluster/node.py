@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import trio
@@ -129,7 +129,7 @@ class Node:
         return self.ending
 
     async def wind_down(self) -> None:
-        """Start nothing more, and wait until what runs has ended; unless the worker has failed."""
+        """Start nothing more, and wait until what runs has ended."""
         if self.supervisor.closed:
             return
         running = tuple([job.key for job in self.supervisor.owed])
@@ -231,8 +231,9 @@ class Node:
         match op:
             case ops.ComputeTask():
                 self._fail_task(op.key, op.run_id, error)
-            case {"op": "compute-task", "key": key, "run_id": int() as run_id}:
-                self._fail_task(key, run_id, error)
+            case {"op": "compute-task", "run_id": int() as run_id}:
+                fields = cast("dict[str, object]", op)
+                self._fail_task(fields.get("key"), run_id, error)
             case _:
                 pass
 

@@ -113,7 +113,7 @@ async def open_node(
         client_tls: Whom to trust with ``cwss``, and what to show.
         server_tls: What to show to those who connect with ``cwss``, and whom to ask for what.
         local_directory: Where tasks may leave files; a temporary one if None.
-        connect_timeout_s: How long to try to reach the scheduler at the start.
+        connect_timeout_s: How long to try, at the start, to reach the scheduler and be taken.
         journal: See `open_worker`.
         journal_max_bytes: See `open_worker`.
         limits: Of sessions: how long a lost connection is waited for, and so on.
@@ -148,11 +148,12 @@ async def open_node(
         door = _Door()
         address = await _listen(stack, options, door)
         dialler = Dialler(_endpoint(options, address), address, token or "", client_tls)
-        link = await dialler.dial_patiently(stack, scheduler, connect_timeout_s)
+        deadline = trio.current_time() + connect_timeout_s
+        link = await dialler.dial_patiently(stack, scheduler, deadline)
         node, facts = _assemble(stack, options, address, dialler)
         log = stack.enter_context(LogTail.attached("trouper"))
         door.open(Handlers(node, log, facts).table())
-        await stack.enter_async_context(_living(node, link, dialler, options, facts))
+        await stack.enter_async_context(_living(node, link, dialler, options, facts, deadline))
         yield node
 
 
@@ -259,31 +260,36 @@ def _assemble(
 
 @asynccontextmanager
 async def _living(
-    node: Node, link: DaskLink, dialler: Dialler, options: Options, facts: Facts
+    node: Node,
+    link: DaskLink,
+    dialler: Dialler,
+    options: Options,
+    facts: Facts,
+    deadline: float,
 ) -> AsyncGenerator[None]:
     """Everything that runs, from registration to the last word."""
     metrics = Metrics()
     pulse = Pulse(node, metrics)
-    interval_s = await register(link, node, pulse, facts)
+    interval_s = await register(link, node, pulse, facts, deadline)
     logger.info("node %s at %s works for %s", node.name, node.address, options.scheduler)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node.supervisor.run)
-        async with trio.open_nursery() as conversing:
-            conversing.start_soon(_converse, link, node)
-            dial = partial(dialler.dial, options.scheduler)
-            conversing.start_soon(heartbeat, dial, pulse, interval_s)
-            if facts.memory_limit:
-                conversing.start_soon(
-                    watch_memory, facts.memory_limit, metrics.resident_nbytes, node.pause
-                )
-            try:
-                yield
-            except Exception as error:  # noqa: BLE001 - is raised below
-                failure = error
-            node.end(ExitCode.CLOSED, "its owner has closed it")
-            conversing.cancel_scope.cancel()
-        with trio.CancelScope(shield=True):
+        try:
+            async with trio.open_nursery() as conversing:
+                conversing.start_soon(_converse, link, node)
+                dial = partial(dialler.dial, options.scheduler)
+                conversing.start_soon(heartbeat, dial, pulse, interval_s)
+                if facts.memory_limit:
+                    look = metrics.resident_nbytes
+                    conversing.start_soon(watch_memory, facts.memory_limit, look, node.pause)
+                try:
+                    yield
+                except Exception as error:  # noqa: BLE001 - is raised below
+                    failure = error
+                conversing.cancel_scope.cancel()
+        finally:
+            node.close("its owner has closed it")
             await _take_leave(node, link)
     assert node.ending is not None
     logger.info("node %s has ended: %s", node.name, node.ending.reason)
@@ -300,15 +306,16 @@ async def _converse(link: DaskLink, node: Node) -> None:
 
 
 async def _take_leave(node: Node, link: DaskLink) -> None:
-    """Tell the scheduler, and end what runs."""
-    with trio.move_on_after(CLOSING_S) as patience:
-        with suppress(SessionClosed):
-            await link.send([*node.outbox.rest(), {"op": "close-stream"}])
-        await node.wind_down()
-    if patience.cancelled_caught:
-        keys = [job.key for job in node.supervisor.owed]
-        logger.warning("node %s does not wait for %d task(s): %s", node.name, len(keys), keys[:10])
-    if node.supervisor.is_idle():
-        node.supervisor.close()
-    else:
-        node.supervisor.abandon()
+    """Tell the scheduler, and wait a moment for what runs; a cancellation ends it at once."""
+    try:
+        with trio.move_on_after(CLOSING_S):
+            with suppress(SessionClosed):
+                await link.send([*node.outbox.rest(), {"op": "close-stream"}])
+            await node.wind_down()
+    finally:
+        if node.supervisor.is_idle():
+            node.supervisor.close()
+        else:
+            keys = [job.key for job in node.supervisor.owed]
+            logger.warning("node %s leaves %d task(s): %s", node.name, len(keys), keys[:10])
+            node.supervisor.abandon()

@@ -21,6 +21,12 @@ from trouper.wire.keys import decode_key
 
 logger = logging.getLogger(__name__)
 
+NAME_TAKEN = "name taken"
+"""How a scheduler begins to say that another worker has this name."""
+
+NAME_TAKEN_S = 1.0
+"""After so many seconds it is asked for again."""
+
 FIRST_INTERVAL_S = 1.0
 """Between heartbeats, if the scheduler does not say."""
 
@@ -81,16 +87,42 @@ class Pulse:
             self._node.clock_ahead_s = theirs - (sent + received) / 2
 
 
-async def register(link: DaskLink, node: Node, pulse: Pulse, facts: Facts) -> float:
+async def register(
+    link: DaskLink, node: Node, pulse: Pulse, facts: Facts, deadline: float
+) -> float:
     """Introduce a node; how often, in seconds, the scheduler would like to hear of it.
 
-    The comm is the stream between both from then on.
+    The comm is the stream between both from then on. A name that is taken is asked for again for a
+    while: its holder may be a node that has died just now, and is still waited for.
 
     Raises:
         NodeRefused: The scheduler does not take it, and has said why.
     """
     versions = await trio.to_thread.run_sync(get_versions)
-    sent = time.time()
+    while True:
+        sent = time.time()
+        answer = await _introduce(link, node, pulse, facts, versions)
+        if answer.get("status") == "OK":
+            break
+        said = answer.get("message") or answer.get("exception_text") or repr(answer)
+        refused = f"the scheduler does not take node {node.name!r}: {said:.500}"
+        again = trio.current_time() + NAME_TAKEN_S
+        if not said.startswith(NAME_TAKEN) or again > deadline:
+            raise NodeRefused(refused)
+        logger.warning("%s; asking again in %g s", refused, NAME_TAKEN_S)
+        await trio.sleep_until(again)
+    pulse.on_answer(answer, sent, time.time())
+    plugins = [name for name in answer.get("worker-plugins") or () if name != "shuffle"]
+    if plugins:
+        logger.warning("a trouper node runs no plugins; not these: %s", plugins)
+    return interval_of(answer) or FIRST_INTERVAL_S
+
+
+async def _introduce(
+    link: DaskLink, node: Node, pulse: Pulse, facts: Facts, versions: dict[str, Any]
+) -> dict[str, Any]:
+    """Say who this is; what the scheduler says to that."""
+    now = time.time()
     await link.send(
         {
             "op": "register-worker",
@@ -109,20 +141,12 @@ async def register(link: DaskLink, node: Node, pulse: Pulse, facts: Facts) -> fl
             "versions": versions,
             "metrics": pulse.metrics(),
             "extra": {},
-            "now": sent,
-            "stimulus_id": f"worker-connect-{sent}",
+            "now": now,
+            "stimulus_id": f"worker-connect-{now}",
         }
     )
     try:
-        reply = await link.receive()
+        answer = await link.receive()
     except (ProtocolError, SessionClosed) as error:
         raise NodeRefused(f"the scheduler does not answer node {node.name!r}: {error}") from error
-    answer = cast("dict[str, Any]", reply) if type(reply) is dict else {}
-    if answer.get("status") != "OK":
-        said = answer.get("message") or answer.get("exception_text") or reply
-        raise NodeRefused(f"the scheduler does not take node {node.name!r}: {said!s:.500}")
-    pulse.on_answer(answer, sent, time.time())
-    plugins = [name for name in answer.get("worker-plugins") or () if name != "shuffle"]
-    if plugins:
-        logger.warning("a trouper node runs no plugins; not these: %s", plugins)
-    return interval_of(answer) or FIRST_INTERVAL_S
+    return cast("dict[str, Any]", answer) if type(answer) is dict else {"message": repr(answer)}

@@ -83,7 +83,7 @@ class Reports:
 
     def _finished(self, report: TaskFinished) -> Op:
         value = self._store.values[report.key, report.attempt]
-        pickled_type, typename = type_of(type(value))  # type: ignore[arg-type]
+        pickled_type, typename = type_of(type(value))
         return self._op(
             "task-finished",
             status="OK",
