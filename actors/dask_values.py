@@ -18,7 +18,10 @@ import cloudpickle
 import dask.config
 import tblib.pickling_support
 from dask.utils import typename
-from distributed.protocol import deserialize, pickle, serialize
+from distributed.protocol import Serialized as DaskSerialized
+from distributed.protocol import pickle, serialize
+from distributed.protocol.compression import decompress
+from distributed.protocol.serialize import merge_and_deserialize
 from distributed.utils import truncate_exception
 
 from trouper.wire.dask_message import Serialized
@@ -39,9 +42,15 @@ def dump(value: object, families: Sequence[str] = FAMILIES, pickle_protocol: int
     return Serialized(header, frames)
 
 
-def load(serialized: Serialized) -> object:
-    """The value that others have sent. Raises whatever users' classes raise."""
-    return cast("object", deserialize(serialized.header, list(serialized.frames)))
+def load(serialized: Serialized | DaskSerialized) -> object:
+    """The value that others have sent. Raises whatever users' classes raise.
+
+    Who sends with ``tcp://`` may have cut and compressed its frames, also if it comes by a relay.
+    """
+    header, frames = serialized.header, list(serialized.frames)
+    if "compression" in header:
+        frames = decompress(header, frames)
+    return cast("object", merge_and_deserialize(header, frames))
 
 
 def type_of(kind: type) -> tuple[bytes, str]:

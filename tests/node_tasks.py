@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import threading
 import time
 from datetime import datetime
@@ -178,3 +179,27 @@ def _open_in(*pids: int) -> OpensInOneProcessOnly:
     if os.getpid() not in pids:
         raise RuntimeError("it cannot be opened, not in this process")
     return OpensInOneProcessOnly(pids[0])
+
+
+KINDS: dict[str, Any] = {
+    "none": None,
+    "text": "ü" * 5000,
+    "bytes": bytes(100_000),
+    "list": [1, (2, {3}), {"four": 4.0}],
+    "array": np.arange(12.0).reshape(3, 4),
+    "slice": np.arange(1000)[::-7],
+    "arrays": [np.ones(3), {"x": np.zeros((2, 2))}],
+    "empty": np.empty((0, 3)),
+}
+
+
+def made(kind: str) -> Any:
+    return KINDS[kind]
+
+
+def kinds(*values: Any) -> list[str]:
+    """Of values, which of the `KINDS` they are, in the order of them."""
+    return [
+        next(kind for kind, known in KINDS.items() if pickle.dumps(known) == pickle.dumps(value))
+        for value in values
+    ]
