@@ -47,9 +47,9 @@ CLOSING_S = 5.0
 """How long an end waits for functions that run; their results are of no use to anybody."""
 
 RUN_AHEAD = 16
-"""How many brief functions may wait in the threads' queue, where the scheduler cannot steal them: to
-bring them elsewhere would take longer than they do. What ends together is reported together, which
-costs scheduler and node a third of what single reports do."""
+"""How many brief functions may wait in the threads' queue, where the scheduler cannot steal them:
+to bring them elsewhere would take longer than they do. What ends together is reported together,
+which costs scheduler and node a third of what single reports do."""
 
 DASK_NODE = "dask-node"
 """The role of a node in a handshake."""
