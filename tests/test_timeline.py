@@ -11,6 +11,7 @@ from trouper.runtime.debugging.spans import RUNNING, ExecuteSpan, GatherSpan, Sp
 from trouper.runtime.debugging.timeline import (
     LEVELS,
     Count,
+    LevelLog,
     Levels,
     Mark,
     Moment,
@@ -62,6 +63,30 @@ def test_levels_are_noted_once_in_a_while(tmp_path: Path) -> None:
     timeline = Timeline(Journal.open(tmp_path / "j"))
     moments = list(timeline.moments())
     assert len(levels_of(moments, timeline.rest()[1])) < 100
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 100, 1000])
+def test_of_too_many_levels_the_highest_of_each_few_is_kept(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trouper.runtime.debugging.timeline.POINTS", 4)
+    log = LevelLog()
+    came = [Levels(at, {"ready": at * 7 % 10}, at * 3 % 10, -at) for at in range(count)]
+    for levels in came:
+        log.note(levels)
+        log.note(None)
+    points = log.points()
+    assert len(points) <= min(count, 2 * 4 + 2)
+    if count < 8:
+        assert points == came
+    if count:
+        assert (points[0].at_us, points[-1]) == (0, came[-1])
+        times = [point.at_us for point in points]
+        assert times == sorted(set(times))
+        assert max(point.tasks["ready"] for point in points) == max(
+            levels.tasks["ready"] for levels in came
+        )
+        assert max(point.nbytes for point in points) == max(levels.nbytes for levels in came)
 
 
 def test_marks(tmp_path: Path) -> None:

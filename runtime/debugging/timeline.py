@@ -10,6 +10,7 @@ is; and what had begun before the first record is known from the state before it
 """
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 
 import msgspec
 
@@ -68,19 +69,38 @@ class Levels(msgspec.Struct, frozen=True):
 
 
 class LevelLog:
-    """Levels, however many there are: of too many, the higher of each two is kept."""
+    """Levels, however many come: of each few, equally many everywhere, the highest is kept."""
 
     def __init__(self) -> None:
-        self.kept: list[Levels] = []
+        self._kept: list[Levels] = []
+        self._few: list[Levels] = []
+        """The last ones, less than `_stride`."""
+        self._stride = 1
+        self._last: Levels | None = None
 
     def note(self, levels: Levels | None) -> None:
-        """Keep what there is from a time on, if anything."""
-        if levels is not None:
-            self.kept.append(levels)
-        if len(self.kept) > 2 * POINTS:
-            odd = self.kept[len(self.kept) - len(self.kept) % 2 :]
-            pairs = zip(self.kept[::2], self.kept[1::2], strict=False)
-            self.kept = [_higher(*pair) for pair in pairs] + odd
+        """Add what there is from a time on, if anything."""
+        if levels is None:
+            return
+        self._last = levels
+        self._few.append(levels)
+        if len(self._few) < self._stride:
+            return
+        self._kept.append(reduce(_higher, self._few))
+        self._few.clear()
+        if len(self._kept) == 2 * POINTS:
+            pairs = zip(self._kept[::2], self._kept[1::2], strict=True)
+            self._kept = [_higher(*pair) for pair in pairs]
+            self._stride *= 2
+
+    def points(self) -> list[Levels]:
+        """What is kept, in order; the last one is as it came."""
+        points = self._kept.copy()
+        if self._few[:-1]:
+            points.append(reduce(_higher, self._few[:-1]))
+        if self._last is not None and (self._few or self._stride > 1):
+            points.append(self._last)
+        return points
 
 
 def _higher(one: Levels, other: Levels) -> Levels:

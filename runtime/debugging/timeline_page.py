@@ -192,7 +192,7 @@ class _Tables:
         for span in spans:
             self._span(span)
         self._levels.note(levels)
-        for levels in self._levels.kept:
+        for levels in self._levels.points():
             counts = [levels.tasks[name] for name in LEVELS]
             row = (levels.at_us, *counts, levels.nbytes, levels.incoming_nbytes)
             self._table["levels"].add(*row)

@@ -99,8 +99,8 @@ class _Trace:
         for span in spans:
             yield from self._span(span)
         log.note(levels)
-        for kept in log.kept:
-            yield from self._counters(kept)
+        for point in log.points():
+            yield from self._counters(point)
         yield from self._names()
 
     def _span(self, span: Span) -> Iterator[Event]:
