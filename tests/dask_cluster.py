@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -187,3 +188,9 @@ def results_of(client: Any, futures: Any, **how: Any) -> Any:
     """What tasks return, in time."""
     distributed.wait(futures, timeout=PATIENCE_S)
     return client.gather(futures, **how)
+
+
+def computed_times(directory: Path) -> dict[int, int]:
+    """How often each of the tasks has run that `node_tasks.noted` has noted there."""
+    notes = directory / "notes"
+    return Counter(map(int, notes.read_text().split()) if notes.exists() else ())
