@@ -25,6 +25,9 @@ PATIENCE_S = 30.0
 
 TESTS = Path(__file__).parent
 
+ENVIRONMENT = {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Of all processes: many on few processors, each of which would take all of them."""
+
 
 class Process:
     """A process of the cluster, and its log."""
@@ -37,7 +40,7 @@ class Process:
                 [sys.executable, *arguments],
                 stdout=sink,
                 stderr=sink,
-                env={**os.environ, "PYTHONPATH": str(TESTS), **environment},
+                env={**os.environ, **ENVIRONMENT, **environment},
                 cwd=log.parent,
             )
 
@@ -137,8 +140,11 @@ class Cluster:
 
     def end(self) -> None:
         """End all that still runs, workers first."""
-        while self._processes:
-            self._processes.pop().end()
+        _, *others = self._processes
+        for process in others:
+            process.send_signal(signal.SIGTERM)
+        for process in (*others, self.scheduler):
+            process.end()
 
 
 @contextmanager
