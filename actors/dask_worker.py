@@ -11,7 +11,7 @@ worker and the state of its thread pool, in a context variable and in two thread
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from dask.utils import parse_timedelta
 from distributed import Client, Security
@@ -19,6 +19,7 @@ from distributed.threadpoolexecutor import thread_state as pool_state
 from distributed.utils import thread_state as task_state
 from distributed.worker import _worker_cvar as worker_variable
 
+from trouper.actors.errors import NotSupported
 from trouper.actors.job import Job
 from trouper.wire.keys import UserKey, decode_key
 
@@ -122,6 +123,18 @@ class DaskWorker:
     def log_event(self, topic: str | Collection[str], msg: object) -> None:
         """Log an event with the scheduler."""
         self.host.send_event([topic] if isinstance(topic, str) else topic, msg)
+
+    @property
+    def plugins(self) -> NoReturn:
+        """There are none; P2P shuffles look for theirs here.
+
+        Raises:
+            NotSupported: Always.
+        """
+        raise NotSupported(
+            "a trouper node runs no plugins, and so no P2P shuffles; shuffle with tasks, "
+            'dask.config.set({"dataframe.shuffle.method": "tasks"})'
+        )
 
     @property
     def data(self) -> Data:

@@ -27,9 +27,9 @@ def slow_inc(number: int, delay_s: float) -> int:
 
 
 def noted(number: int, directory: str, delay_s: float = 0.0) -> int:
-    """Leaves a line for each time that it runs."""
-    with (Path(directory) / f"{number}.ran").open("a") as file:
-        file.write("ran\n")
+    """Notes each time that it runs."""
+    with (Path(directory) / "notes").open("a") as file:  # a short line is written as a whole
+        file.write(f"{number}\n")
     time.sleep(delay_s)
     return number
 
@@ -203,3 +203,19 @@ def kinds(*values: Any) -> list[str]:
         next(kind for kind, known in KINDS.items() if pickle.dumps(known) == pickle.dumps(value))
         for value in values
     ]
+
+
+def smooth(block: Any) -> Any:
+    return (block + np.roll(block, 1, 0) + np.roll(block, 1, 1)) / 3
+
+
+def second_of(pair: tuple[str, int]) -> tuple[int, str]:
+    return pair[1], pair[0]
+
+
+def larger(one: int, other: int) -> int:
+    return max(one, other)
+
+
+def size_of_group(group: tuple[int, list[str]]) -> tuple[int, int]:
+    return group[0], len(group[1])

@@ -14,6 +14,7 @@ from dask_cluster import (
     PATIENCE_S,
     Cluster,
     cluster,
+    computed_times,
     distributed,
     result_of,
     results_of,
@@ -209,7 +210,7 @@ def test_cancelled_tasks_end_and_leave_room(client: Any, gate: Path, tmp_path: P
     gate.touch()
     assert computed(client, tasks.inc, 1, workers=["a"]) == 2
     assert first.status == "cancelled"
-    assert not list(tmp_path.glob("*.ran"))
+    assert not computed_times(tmp_path)
 
 
 # Data
