@@ -258,12 +258,21 @@ class Supervisor:
 
     def _handle(self, batch: Sequence[Stimulus]) -> None:
         specs, values, running = self.store.specs, self.store.values, self._running
-        handle = (self.recorder or self.machine).handle
+        handle, recorder = self.machine.handle, self.recorder
+        answers = None if recorder is None else recorder.begin(batch)
         on_report, heeded = self._listener.on_report, self._listener.heeded
         for stimulus in batch:
             if running and type(stimulus) in TERMINAL:
                 running.pop(stimulus.attempt, None)  # type: ignore[union-attr]
-            for instruction in handle(stimulus):
+            try:
+                instructions = handle(stimulus)
+            except Exception as error:
+                if recorder is not None:
+                    recorder.raised(error)
+                raise
+            if answers is not None:
+                answers.append(instructions)
+            for instruction in instructions:
                 # By type and not `match`: each is on the way of every task.
                 kind = type(instruction)
                 if kind is Execute:
