@@ -8,21 +8,19 @@ that they survive its restart and keep their slots.
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from typing import TypeAlias, cast
 
 import trio
 
+from trouper.actors.actor import Stimuli
 from trouper.actors.job import Job, current_job, terminal_stimulus
 from trouper.actors.store import Store
 from trouper.wire.instructions import CancelExecute
-from trouper.wire.stimuli import Stimulus
 
 THREAD = "thread"
 COROUTINE = "coroutine"
 
 ExecuteCommand: TypeAlias = Job | CancelExecute
-Stimuli: TypeAlias = trio.MemorySendChannel[Sequence[Stimulus]]
 
 
 @trio.lowlevel.enable_ki_protection

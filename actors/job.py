@@ -15,15 +15,21 @@ from typing import Any, TypeAlias
 import msgspec
 import trio
 
-from trouper.actors.errors import TaskCancelled
-from trouper.actors.sizeof import sizeof
-from trouper.actors.spec import Spec
+from trouper.actors.errors import TaskCancelled, TaskRescheduled
+from trouper.actors.sizeof import ATOM_NAMES, sizeof
+from trouper.actors.spec import Runnable
 from trouper.actors.store import Store
 from trouper.wire.mutable import mutable
-from trouper.wire.stimuli import ExecuteCancelled, ExecuteFailure, ExecuteSuccess
+from trouper.wire.stimuli import (
+    ExecuteCancelled,
+    ExecuteFailure,
+    ExecuteReschedule,
+    ExecuteSuccess,
+)
 from trouper.wire.vocabulary import Key
 
-Outcome: TypeAlias = ExecuteSuccess | ExecuteFailure | ExecuteCancelled
+Outcome: TypeAlias = ExecuteSuccess | ExecuteFailure | ExecuteReschedule | ExecuteCancelled
+
 
 NO_INPUTS: dict[Key, object] = {}
 """Of most jobs; nobody writes to it."""
@@ -38,7 +44,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
 
     key: Key
     attempt: int
-    spec: Spec | None
+    spec: Runnable | None
     """What to run; None when it has run."""
     inputs: dict[Key, object]
     """The values of its inputs."""
@@ -82,9 +88,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
                 f"the function of task {self.key!r} is a plain one and returned a coroutine; "
                 "submit the coroutine function itself"
             )
-        outcome = ExecuteSuccess(
-            self.key, self.attempt, sizeof(value), type(value).__qualname__, duration_s
-        )
+        type_name = ATOM_NAMES.get(type(value)) or type(value).__qualname__
+        outcome = ExecuteSuccess(self.key, self.attempt, sizeof(value), type_name, duration_s)
         # `_finish`, in plain
         self.spec = None
         self.inputs = NO_INPUTS
@@ -103,6 +108,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
             traceback = traceback.tb_next
         if self.cancelled:
             self.cancel_outcome()
+        elif isinstance(error, TaskRescheduled):
+            self._finish(ExecuteReschedule(self.key, self.attempt), None)
         else:
             BaseException.with_traceback(error, traceback)
             type_name = type(error).__qualname__
@@ -156,7 +163,7 @@ def terminal_stimulus(job: Job, store: Store) -> Outcome:
     """Store what a job has brought, and say how it has ended."""
     outcome = job.outcome
     assert outcome is not None, f"attempt {job.attempt} of {job.key!r} has not ended"
-    if type(outcome) is not ExecuteCancelled:
+    if type(outcome) is ExecuteSuccess or type(outcome) is ExecuteFailure:
         store.values[job.key, job.attempt] = job.value
         job.value = None
     return outcome

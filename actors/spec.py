@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from contextvars import Context
 from types import FunctionType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,19 @@ ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex, bytearray,
 
 
 CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+class Runnable(Protocol):
+    """What a task runs: a `Spec`, or what a scheduler has sent."""
+
+    @property
+    def context(self) -> Context:
+        """The context variables it is to see."""
+        ...
+
+    def call(self, inputs: dict[Key, object]) -> Any:
+        """Run it with the values of its inputs."""
+        ...
 
 
 class Spec(msgspec.Struct, eq=False, gc=False):

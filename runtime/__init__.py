@@ -23,7 +23,7 @@ from trouper.runtime.journal.format import Record
 from trouper.runtime.journal.journal import Journal, Step
 from trouper.runtime.journal.replay import ReplayDiverged
 from trouper.runtime.journal.writer import JournalStatus
-from trouper.runtime.supervisor import RestartPolicy
+from trouper.runtime.keeper import RestartPolicy
 from trouper.wire.errors import InvalidKey, TrouperError
 
 __all__ = [

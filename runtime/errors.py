@@ -50,3 +50,7 @@ class CorruptJournal(JournalError):
 
 class JournalWarning(UserWarning):
     """A part of a journal is left out: its torn end after a crash, or what can be read no more."""
+
+
+class NodeRefused(TrouperError):
+    """The scheduler does not take this node; the text says what it has said."""

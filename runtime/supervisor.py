@@ -8,30 +8,34 @@ The machine's task waits for nothing but stimuli. The channels have no bound, an
 is in them is bounded by what is under way, since an actor is only told of an attempt that holds
 a slot, and owes one stimulus for it. What a user submits is bounded by the user.
 
-A crash of an actor is contained: the attempts that it owed end with a failure, and it is started
-again, within limits. Past the limits, or if the machine itself finds a fault, the worker fails:
-everybody who waits is told why, and nobody waits for ever.
+A crash of an actor is contained by its keeper (`keeper`): what it owed ends with a failure, and it
+is started again, within limits. Past the limits, or if the machine itself finds a fault, the worker
+fails: everybody who waits is told why, and nobody waits for ever.
 """
 
 import logging
 import math
-from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import trio
 
+from trouper.actors.actor import Actor, Terminal
 from trouper.actors.errors import ActorCrashed
-from trouper.actors.execute import THREAD, ExecuteCommand, Stimuli
+from trouper.actors.execute import THREAD, ExecuteCommand
+from trouper.actors.fetched import Found
+from trouper.actors.gather import GatherCommand
 from trouper.actors.job import NO_INPUTS, Job, terminal_stimulus
 from trouper.actors.store import Store
 from trouper.actors.threads import ThreadPool
-from trouper.runtime.errors import WorkerFailed
+from trouper.actors.timers import Timer, over
+from trouper.runtime.errors import StimulusError, WorkerFailed
 from trouper.runtime.journal.recorder import Recorder
+from trouper.runtime.keeper import Keeper, RestartPolicy
 from trouper.runtime.machine import Machine
 from trouper.runtime.stepping import Stepper
+from trouper.runtime.task import IN_MEMORY
 from trouper.wire.instructions import (
     CancelExecute,
     CancelGather,
@@ -40,42 +44,18 @@ from trouper.wire.instructions import (
     Execute,
     FindMissingLater,
     Gather,
+    Instruction,
     Report,
     RetryBusyWorkerLater,
 )
-from trouper.wire.stimuli import (
-    ExecuteCancelled,
-    ExecuteFailure,
-    ExecuteReschedule,
-    ExecuteSuccess,
-    Secede,
-    Stimulus,
-)
+from trouper.wire.stimuli import GatherNetworkFailure, Secede, Stimulus
+from trouper.wire.vocabulary import Key
 
 logger = logging.getLogger(__name__)
 
 
-class ExecuteActor(Protocol):
-    """What runs jobs: `trouper.actors.execute.execute`, or a fake."""
-
-    async def __call__(
-        self,
-        instructions: trio.MemoryReceiveChannel[list[ExecuteCommand]],
-        stimuli: Stimuli,
-        store: Store,
-    ) -> None:
-        """Run jobs until the channel of instructions is closed."""
-        ...
-
-
-@dataclass(frozen=True)
-class RestartPolicy:
-    """How often an actor may crash: `limit` times within `period_s` seconds."""
-
-    limit: int = 3
-    period_s: float = 5.0
-    backoff_s: float = 0.05
-    """Wait before the first restart; doubled with each further one in the period."""
+ExecuteActor: TypeAlias = Actor[ExecuteCommand]
+"""What runs jobs: `trouper.actors.execute.execute`, or a fake."""
 
 
 class Listener(Protocol):
@@ -92,13 +72,14 @@ class Listener(Protocol):
         """All stimuli that had come so far are handled."""
         ...
 
+    def on_stimulus_refused(self, stimulus: Stimulus, error: StimulusError) -> None:
+        """The machine takes no such stimulus, and is as it was. Raises if that cannot be."""
+        ...
+
     def on_failure(self, reason: BaseException) -> None:
         """The supervisor has given up."""
         ...
 
-
-TERMINAL = frozenset({ExecuteSuccess, ExecuteFailure, ExecuteReschedule, ExecuteCancelled})
-UNSUPPORTED = frozenset({Gather, CancelGather, RetryBusyWorkerLater, FindMissingLater})
 
 BATCH_LIMIT = 1000
 """Stimuli handled in one go before other tasks get their turn."""
@@ -112,7 +93,9 @@ class Supervisor:
         store: The payloads.
         listener: Gets the reports.
         name: Of the worker.
-        actor: Runs jobs.
+        execute: Runs jobs.
+        gather: Fetches values from peers; None if there are none.
+        timers: Says when a wait is over; None if there are no peers.
         restart_policy: What an actor may do before the worker fails.
         recorder: Keeps the journal, if there is one. Who opened it closes it.
     """
@@ -124,24 +107,37 @@ class Supervisor:
         listener: Listener,
         *,
         name: str,
-        actor: ExecuteActor,
+        execute: ExecuteActor,
+        gather: Actor[GatherCommand] | None = None,
+        timers: Actor[Timer] | None = None,
         restart_policy: RestartPolicy,
         recorder: Recorder | None = None,
     ) -> None:
         self.machine = machine
         self.recorder = recorder
         self.store = store
-        self._running: dict[int, Job] = {}
-        """The attempts that the actor owes."""
         self._listener = listener
-        self._actor = actor
-        self._restart_policy = restart_policy
-        self._outbox: list[ExecuteCommand] = []
         self._stimuli_out, self._stimuli_in = trio.open_memory_channel[Sequence[Stimulus]](math.inf)
-        self._jobs_out, self._jobs_in = trio.open_memory_channel[list[ExecuteCommand]](math.inf)
+        to_actors = (store, self._queue, restart_policy)
+        self._jobs = Keeper("execute", execute, *to_actors, self._end_job)
+        self._keepers: list[Keeper[Any]] = [self._jobs]
+        self._followers: dict[type[Instruction], Callable[[Any], None]] = dict.fromkeys(
+            (Gather, CancelGather, RetryBusyWorkerLater, FindMissingLater), _refuse
+        )
+        """Who follows the instructions that not every worker can be given."""
+        if gather is not None:
+            gathers = Keeper("gather", gather, *to_actors, _end_gather)
+            self._keepers.append(gathers)
+            self._followers |= {Gather: gathers.begin, CancelGather: gathers.tell}
+        if timers is not None:
+            waits = Keeper("timers", timers, *to_actors, _end_timer)
+            self._keepers.append(waits)
+            self._followers |= {RetryBusyWorkerLater: waits.begin, FindMissingLater: waits.begin}
         self.closed = False
         self._batch: list[Stimulus] | None = None
         """Sent, and not taken by the machine's task yet."""
+        self._untaken = 0
+        """Batches that it has not taken yet, from wherever."""
         self._stepper: Stepper | None = None
         # A cancellation from outside ends the block that the worker is for, and the block then ends
         # what runs, in order: until it has, the machine goes on.
@@ -158,22 +154,35 @@ class Supervisor:
         """Queue a stimulus. Those sent before the machine gets its turn travel together."""
         if self._batch is None:
             self._batch = [stimulus]
-            self._stimuli_out.send_nowait(self._batch)
+            self._queue(self._batch)
         else:
             self._batch.append(stimulus)
 
+    @trio.lowlevel.enable_ki_protection
+    def _queue(self, batch: Sequence[Stimulus]) -> None:
+        self._stimuli_out.send_nowait(batch)
+        self._untaken += 1
+
     @property
     def owed(self) -> list[Job]:
-        """The attempts that have begun and have not ended, wherever they run."""
-        return [*self.threads.owed.values(), *self._running.values()]
+        """The attempts at tasks that have begun and have not ended, wherever they run."""
+        jobs = [job for job in self._jobs.owed.values() if isinstance(job, Job)]
+        return [*self.threads.owed.values(), *jobs]
+
+    def value_of(self, key: Key) -> Found | None:
+        """The value of a key that is in memory here, for whoever asks; None if it is not."""
+        task = self.machine.ledger.tasks.get(key)
+        if task is None or task.result is not IN_MEMORY:
+            return None
+        return Found(self.store.values[key, task.entry], task.nbytes, task.type_name)
 
     def is_idle(self) -> bool:
-        """Whether all stimuli are handled, and no attempt is owed."""
-        if self._batch is not None or self._running or self.threads.owed:
+        """Whether all stimuli are handled, and no attempt and no timer is owed."""
+        if self._untaken or self.threads.owed:
             return False
         if self._stepper is not None and self._stepper.waiting:
             return False
-        return not self._stimuli_in.statistics().current_buffer_used
+        return not any(keeper.owed for keeper in self._keepers)
 
     @contextmanager
     def stepping(self) -> Generator[Stepper]:
@@ -191,13 +200,18 @@ class Supervisor:
 
     def close(self) -> None:
         """End `run` when the stimuli that are queued have been handled. Idempotent."""
-        self.closed = True
+        self._expect_end()
         self._stimuli_out.close()
 
     def abandon(self) -> None:
         """End `run` without waiting for the attempts that run. Idempotent."""
-        self.closed = True
+        self._expect_end()
         self._scope.cancel()
+
+    def _expect_end(self) -> None:
+        self.closed = True
+        for keeper in self._keepers:
+            keeper.expect_end()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -205,15 +219,24 @@ class Supervisor:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._run_actor)
+                    for keeper in self._keepers:
+                        nursery.start_soon(self._run_actor, keeper)
                     try:
                         await self._run_machine()
                     except Exception as error:  # noqa: BLE001 - a fault of ours, whatever it is
                         self._fail(error)
-                    self._jobs_out.close()
+                    for keeper in self._keepers:
+                        keeper.close()
         finally:
             self.close()
             self.threads.close()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run_actor(self, keeper: Keeper[Any]) -> None:
+        try:
+            await keeper.run()
+        except Exception as error:  # noqa: BLE001 - of what it has crashed too often
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         """Give up: nobody shall wait for ever."""
@@ -231,6 +254,7 @@ class Supervisor:
             handled = 0
             while True:
                 self._batch = None  # whoever sends from now on begins another
+                self._untaken -= 1
                 if self._stepper is None:
                     self._handle(batch)
                 else:
@@ -247,9 +271,9 @@ class Supervisor:
     def _end_batch(self) -> None:
         if self.recorder is not None:
             self.recorder.commit()
-        if self._outbox:
-            self._jobs_out.send_nowait(self._outbox)
-            self._outbox = []
+        for keeper in self._keepers:
+            if keeper.outbox:
+                keeper.flush()
         self._listener.on_batch_end()
 
     def _handle_alone(self, stimulus: Stimulus) -> None:
@@ -257,19 +281,20 @@ class Supervisor:
         self._end_batch()
 
     def _handle(self, batch: Sequence[Stimulus]) -> None:
-        specs, values, running = self.store.specs, self.store.values, self._running
+        specs, values, followers = self.store.specs, self.store.values, self._followers
         handle, recorder = self.machine.handle, self.recorder
         answers = None if recorder is None else recorder.begin(batch)
         on_report, heeded = self._listener.on_report, self._listener.heeded
         for stimulus in batch:
-            if running and type(stimulus) in TERMINAL:
-                running.pop(stimulus.attempt, None)  # type: ignore[union-attr]
             try:
                 instructions = handle(stimulus)
             except Exception as error:
                 if recorder is not None:
                     recorder.raised(error)
-                raise
+                if not isinstance(error, StimulusError):
+                    raise
+                self._listener.on_stimulus_refused(stimulus, error)
+                continue
             if answers is not None:
                 answers.append(instructions)
             for instruction in instructions:
@@ -285,8 +310,8 @@ class Supervisor:
                     on_report(instruction)  # type: ignore[arg-type]
                 elif kind is CancelExecute:
                     self._cancel(instruction)  # type: ignore[arg-type]
-                elif kind in UNSUPPORTED:
-                    raise WorkerFailed(f"this worker has no actor for {instruction}")
+                elif kind in followers:
+                    followers[kind](instruction)
 
     def _execute(self, execute: Execute) -> None:
         attempt = execute.attempt
@@ -299,15 +324,14 @@ class Supervisor:
         if execute.executor == THREAD:
             self.threads.submit(Job(execute.key, attempt, spec, inputs, self, True))
         else:
-            self._running[attempt] = job = Job(execute.key, attempt, spec, inputs, self)
-            self._outbox.append(job)
+            self._jobs.begin(Job(execute.key, attempt, spec, inputs, self))
 
     def _cancel(self, cancel: CancelExecute) -> None:
         job = self.threads.owed.get(cancel.attempt)
         if job is not None:
             job.cancelled = True  # which is all that can be done to a thread
         else:
-            self._outbox.append(cancel)
+            self._jobs.tell(cancel)
 
     def _deliver(self, batch: list[Job | Secede]) -> None:
         """What threads bring, in the event loop."""
@@ -315,50 +339,28 @@ class Supervisor:
             self._listener.on_batch_end()
             return
         store = self.store
-        self._stimuli_out.send_nowait(
+        self._queue(
             [terminal_stimulus(item, store) if isinstance(item, Job) else item for item in batch]
         )
 
-    # The actor's task
+    # What becomes of what a crashed actor owed
 
-    @trio.lowlevel.enable_ki_protection
-    async def _run_actor(self) -> None:
-        crashes: deque[float] = deque()
-        policy = self._restart_policy
-        while True:
-            try:
-                await self._actor(self._jobs_in, self._stimuli_out, self.store)
-                if self.closed:
-                    return
-                raise ActorCrashed("it has returned, and was not told to")
-            except Exception as error:  # whatever it is, the worker goes on
-                logger.error("the execute actor has crashed", exc_info=error)
-                if self.closed:
-                    return
-                self._fail_attempts(error)
-                now = trio.current_time()
-                crashes.append(now)
-                while crashes[0] < now - policy.period_s:
-                    crashes.popleft()
-                if len(crashes) > policy.limit:
-                    self._fail(error)
-                    return
-            await trio.sleep(policy.backoff_s * 2 ** (len(crashes) - 1))
+    def _end_job(self, job: ExecuteCommand, error: Exception) -> Terminal:
+        assert isinstance(job, Job)
+        crash = ActorCrashed(f"the actor that ran {job.key!r} has crashed: {error!r}")
+        crash.__cause__ = error
+        job.fail(crash, None)
+        return terminal_stimulus(job, self.store)
 
-    def _fail_attempts(self, error: Exception) -> None:
-        """End what the crashed actor owes; what it has not taken yet is for the next one."""
-        untaken: list[ExecuteCommand] = []
-        while True:
-            try:
-                untaken += self._jobs_in.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                break
-        if untaken:
-            self._jobs_out.send_nowait(untaken)
-        kept = {item.attempt for item in untaken if type(item) is Job}
-        for job in list(self._running.values()):
-            if not job.ended and job.attempt not in kept:
-                crash = ActorCrashed(f"the actor that ran {job.key!r} has crashed: {error!r}")
-                crash.__cause__ = error
-                job.fail(crash, None)
-                self._stimuli_out.send_nowait((terminal_stimulus(job, self.store),))
+
+def _end_gather(gather: GatherCommand, error: Exception) -> Terminal:
+    return GatherNetworkFailure(gather.peer, gather.attempt)
+
+
+def _end_timer(timer: Timer, error: Exception) -> Terminal:
+    """The wait is over too early: who is asked in vain is waited for again."""
+    return over(timer)
+
+
+def _refuse(instruction: Instruction) -> NoReturn:
+    raise WorkerFailed(f"this worker has no actor for {instruction}")

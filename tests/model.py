@@ -54,9 +54,8 @@ class Books:
         tasks = machine.ledger.tasks.values()
         self.machine = machine
         self.owed: dict[int, Owed] = {instruction.attempt: instruction for instruction in owed}
-        self.specs: set[tuple[Key, int]] = {
-            (task.key, task.spec_id) for task in tasks if task.spec_id
-        }
+        self.specs = Counter((task.key, task.spec_id) for task in tasks if task.spec_id)
+        """How often each has come, and was not dropped."""
         self.entries: set[Entry] = {(task.key, task.entry) for task in tasks if task.entry}
         self.believed: set[Key] = {
             task.key for task in tasks if task.result is IN_MEMORY and task.hold
@@ -80,7 +79,7 @@ class Books:
         """What a worker does before it hands this over: store first, strike off what was owed."""
         match stimulus:
             case st.ComputeTask():
-                self.specs.add((stimulus.key, stimulus.spec_id))
+                self.specs[stimulus.key, stimulus.spec_id] += 1
             case st.UpdateData():
                 self.entries.update((key, stimulus.attempt) for key in stimulus.data)
             case st.FreeKeys() | st.RemoveReplicas():
@@ -137,7 +136,9 @@ class Books:
                 assert isinstance(owed, ins.Gather), instruction
                 assert set(instruction.keys) <= set(owed.keys)
             case ins.DropSpec():
-                self.specs.remove((instruction.key, instruction.spec_id))
+                entry = (instruction.key, instruction.spec_id)
+                assert self.specs[entry], instruction
+                self.specs -= Counter((entry,))
             case ins.DropData():
                 self._drop((instruction.key, instruction.attempt), cause)
             case ins.TaskFinished():
@@ -171,7 +172,7 @@ class Books:
         """Specs, entries, what is believed and what is owed are what the machine knows of."""
         ledger = self.machine.ledger
         tasks = ledger.tasks.values()
-        assert self.specs == {(task.key, task.spec_id) for task in tasks if task.spec_id}
+        assert self.specs == Counter((task.key, task.spec_id) for task in tasks if task.spec_id)
         assert self.entries == {(task.key, task.entry) for task in tasks if task.entry}
         held = {task.key for task in tasks if task.result is Result.IN_MEMORY and task.hold}
         assert self.believed == held
@@ -206,7 +207,7 @@ class World(Books):
         self.steps += 1
         self._count(stimulus)
         before = self.machine.snapshot()
-        saved = (dict(self.owed), set(self.specs), set(self.entries), set(self.believed))
+        saved = (dict(self.owed), Counter(self.specs), set(self.entries), set(self.believed))
         try:
             out = self.tell(stimulus)
         except StimulusError:

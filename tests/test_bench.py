@@ -119,8 +119,25 @@ def test_wire_compares_all_contenders_in_all_they_do() -> None:
     output = run(str(BENCH / "wire.py"), "--rounds", "1", "--scale", "0.002")
     for contender in ("raw TCP", "trio-websocket", "tcp://", "ws://", "trouper"):
         rows = [line for line in output.splitlines() if line.strip().startswith(contender)]
-        assert len(rows) == 7, f"{contender} in {output}"
+        assert len(rows) == 8, f"{contender} in {output}"
         for row in rows:
             median, best, worst = map(float, row.strip()[len(contender) :].replace(",", "").split())
             assert min(best, worst) <= median <= max(best, worst)
             assert median > 0
+
+
+NODE_WORK = ("60 no-ops (", "60 no-ops, CPU", "latency", "result", "exchange")
+
+
+def test_node_compares_workers_in_all_they_do() -> None:
+    output = run(str(BENCH / "node.py"), "--tasks", "60", "--rounds", "1", "--calls", "3")
+    positions = [output.index(work) for work in NODE_WORK]
+    assert positions == sorted(positions)
+    verdicts = [line for line in output.splitlines() if line.endswith(("reached", "MISSED"))]
+    assert len(verdicts) == len(NODE_WORK)
+    for contender in ("node cws", "stock cws", "stock tcp"):
+        rows = [line for line in output.splitlines() if line.strip().startswith(contender)]
+        assert len(rows) == len(NODE_WORK), f"{contender} in {output}"
+        for row in rows:
+            median, least, most = (float(n.replace(",", "")) for n in row.split()[2:5])
+            assert 0 <= least <= median <= most

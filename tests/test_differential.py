@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import ADDRESS, PEERS
 from duel import Divergence, Duel
+from fake_cluster import ADDRESS, PEERS
 from generator import Story
 from shrink import shrink, told_as_text
 

@@ -27,7 +27,8 @@ from journals import (
 )
 from soak_journal import kill_census
 
-from trouper.actors.execute import ExecuteCommand, Stimuli, execute
+from trouper.actors.actor import Stimuli
+from trouper.actors.execute import ExecuteCommand, execute
 from trouper.actors.store import Store
 from trouper.runtime import (
     ActorCrashed,

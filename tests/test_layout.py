@@ -19,7 +19,9 @@ FILE_LINES = 450
 FUNCTION_LINES = 70
 
 TESTED_ELSEWHERE = {
+    "actors/actor.py": "only types; test_execute, test_gather and test_timers drive actors",
     "actors/errors.py": "only names; each is raised by what the others test",
+    "actors/fetched.py": "only types; test_gather and test_fetch",
     "actors/job.py": "test_execute and test_threads run jobs",
     "runtime/cli/commands.py": "test_cli_main",
     "runtime/cli/group.py": "test_cli_main",
@@ -34,11 +36,15 @@ TESTED_ELSEWHERE = {
     "runtime/settling.py": "test_transitions",
     "runtime/embedded/status.py": "status, in test_worker",
     "runtime/embedded/unobserved.py": "test_failures",
+    "wire/asyncio_connection.py": "test_dask_comm and test_dask_resumption",
+    "wire/asyncio_dialling.py": "test_dask_comm and test_dask_resumption",
+    "wire/asyncio_websocket.py": "test_dask_comm and test_asyncio_reception",
     "wire/errors.py": "only names; each is raised by what the others test",
     "wire/events.py": "test_session",
     "wire/instructions.py": "test_vocabulary",
     "wire/messages.py": "test_codec",
     "wire/stimuli.py": "test_vocabulary",
+    "wire/upgrade.py": "test_websocket and test_listener",
     "wire/version.py": "test_journal_format",
 }
 """Modules without a test file of their name, and where or why."""

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from trouper.actors.gather import ANSWER_NBYTES
+from trouper.actors.serve import ServingLimits
 from trouper.wire import limits, messages, values
 from trouper.wire.errors import Code
 from trouper.wire.frames import FRAMES
 from trouper.wire.limits import Limits
+from trouper.wire.pool import PoolLimits
 
 PAGE = (Path(__file__).parent.parent / "wire" / "PROTOCOL.md").read_text()
 CONSTANTS = {
@@ -19,7 +22,7 @@ CONSTANTS = {
     for name, value in vars(module).items()
     if name.isupper() and isinstance(value, (int, float)) and name not in ("MIN_INT", "MAX_INT")
     if not name.startswith("_") and name not in ("SET", "PAIRS")
-}
+} | {"ANSWER_NBYTES": ANSWER_NBYTES}
 
 
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
@@ -49,7 +52,11 @@ def test_message_is_no_longer_than_can_be_counted() -> None:
 
 def test_page_has_every_limit_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| ([\d.,]+) \| .+ \|$", PAGE, re.MULTILINE))
-    defaults = {name: getattr(Limits(), name) for name in Limits.__struct_fields__}
+    defaults = {
+        name: getattr(chosen, name)
+        for chosen in (Limits(), ServingLimits(), PoolLimits())
+        for name in chosen.__struct_fields__
+    }
     assert {name: float(value.replace(",", "")) for name, value in rows.items()} == {
         name: float(value) for name, value in (defaults | CONSTANTS).items()
     }

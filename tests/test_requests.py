@@ -90,7 +90,7 @@ def test_what_is_said_later_of_an_answered_request_carries_its_run_id() -> None:
 def test_same_spec_takes_over_the_run_id() -> None:
     world = new()
     world.send(ComputeTask("x", 1, 1))
-    assert world.send(ComputeTask("x", 2, 1)) == []
+    assert world.send(ComputeTask("x", 2, 1)) == [DropSpec("x", 1)]
     assert world.send(ExecuteSuccess("x", 1, 5, "int"))[-1] == TaskFinished("x", 2, 1, 5, "int")
 
 

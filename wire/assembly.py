@@ -1,15 +1,23 @@
 """Puts the parts of messages together from tails that come in pieces of any size.
 
-Each byte is copied once, into the part it belongs to. Memory grows with what has arrived, not with
-what was announced.
+Each byte is copied once, into the part it belongs to; or not at all, if a shell reads it to where
+it belongs (`Assembler.buffer`). Memory grows with what has arrived, not with what was announced.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.frames import Shape
-from trouper.wire.limits import BODY_NBYTES, PACKET_PARTS
+from trouper.wire.limits import BODY_NBYTES, PACKET_NBYTES, PACKET_PARTS
+from trouper.wire.room import grow
+
+_DIRECT_NBYTES = 1 << 14
+"""Less than this is not worth a read of its own."""
+
+_ROOM_NBYTES = 1 << 28
+"""When a first packet's worth of a part has come, there is room for so much of it at once. To move
+it while it grows takes longer than to read it; and room that nothing was put into is no memory."""
 
 Parts = tuple[bytes | bytearray, ...]
 """The body of a message, and its buffers: those are bytearrays, so that arrays made of them can be
@@ -26,7 +34,9 @@ class Assembler:
         self._parts: list[bytes | bytearray] = []
         """Whole parts of the first of them."""
         self._partial = bytearray()
-        """What is there of the part after these."""
+        """The part after these, with room for what comes."""
+        self._filled = 0
+        """How much of it has arrived."""
 
     @property
     def busy(self) -> bool:
@@ -41,13 +51,13 @@ class Assembler:
                 would be unfinished at the end of the packet.
         """
         lengths = [(shape,) if isinstance(shape, int) else shape for shape in shapes]
-        totals = [sum(parts) for parts in lengths]
+        totals = list(map(sum, lengths))
         if max(totals) > self._max_message_nbytes:
             raise ProtocolError(
                 Code.LIMIT,
                 f"a message of {max(totals):,} bytes; {self._max_message_nbytes:,} are allowed",
             )
-        if max(parts[0] for parts in lengths) > BODY_NBYTES:
+        if max(lengths)[0] > BODY_NBYTES:
             raise ProtocolError(
                 Code.LIMIT, f"a message whose body is longer than {BODY_NBYTES:,} bytes"
             )
@@ -69,38 +79,74 @@ class Assembler:
         """
         if not self._shapes:
             raise ProtocolError(Code.UNEXPECTED, "a piece of a message that has not begun")
-        done = sum(map(len, self._parts)) + len(self._partial)
-        missing = sum(self._shapes[-1]) - done
+        missing = sum(self._shapes[-1]) - sum(map(len, self._parts)) - self._filled
         if not 0 < nbytes <= missing:
             raise ProtocolError(
                 Code.MALFORMED, f"a piece of {nbytes:,} bytes where {missing:,} are missing"
             )
 
-    def fill(self, data: memoryview) -> Iterator[Parts]:
+    def fill(self, data: memoryview) -> list[Parts]:
         """The messages that are whole with this."""
+        whole: list[Parts] = []
         offset = 0
         while self._shapes:
             shape = self._shapes[-1]
-            index = len(self._parts)
-            while index < len(shape):
-                missing = shape[index] - len(self._partial)
-                arrived = data[offset : offset + missing]
-                offset += len(arrived)
-                if len(arrived) < missing:
-                    self._partial += arrived
-                    return
-                self._parts.append(self._whole(index, arrived))
-                index += 1
-            parts = tuple(self._parts)
+            end = offset + shape[0]
+            if len(shape) == 1 and end <= len(data) and not self._partial:  # most go this way
+                whole.append((bytes(data[offset:end]),))
+                offset = end
+            else:
+                offset += self._fill_first(data[offset:])
+                if len(self._parts) < len(shape):
+                    return whole
+                whole.append(tuple(self._parts))
+                self._parts = []
             self._shapes.pop()
-            self._parts = []
-            yield parts
+        return whole
+
+    def buffer(self, most_nbytes: int) -> memoryview | None:
+        """Where the next bytes belong, at most so many; None if a copy of them costs less.
+
+        To be released before the next call.
+        """
+        if not self._shapes:
+            return None
+        length = self._shapes[-1][len(self._parts)]
+        most_nbytes = min(most_nbytes, length - self._filled)
+        if most_nbytes < _DIRECT_NBYTES:
+            return None
+        if self._filled == len(self._partial):
+            room = max(_ROOM_NBYTES, 2 * self._filled) if self._filled else PACKET_NBYTES
+            grow(self._partial, min(length, room))
+        return memoryview(self._partial)[self._filled :][:most_nbytes]
+
+    def filled(self, nbytes: int) -> list[Parts]:
+        """So much was put there; the messages that are whole with this."""
+        self._filled += nbytes
+        return self.fill(memoryview(b""))
+
+    def _fill_first(self, data: memoryview) -> int:
+        """Parts of the first message are whole with this; how much of it they took."""
+        offset, shape = 0, self._shapes[-1]
+        for index in range(len(self._parts), len(shape)):
+            missing = shape[index] - self._filled
+            arrived = data[offset : offset + missing]
+            offset += len(arrived)
+            if len(arrived) < missing:
+                self._append(arrived)
+                break
+            self._parts.append(self._whole(index, arrived))
+        return offset
+
+    def _append(self, arrived: memoryview) -> None:
+        """Where there is room, and beyond."""
+        self._partial[self._filled : self._filled + len(arrived)] = arrived
+        self._filled += len(arrived)
 
     def _whole(self, index: int, last: memoryview) -> bytes | bytearray:
         if self._partial:
-            whole = self._partial
-            whole += last
-            self._partial = bytearray()
+            self._append(last)
+            whole, self._partial, self._filled = self._partial, bytearray(), 0
             return whole
         return bytearray(last) if index else bytes(last)
 

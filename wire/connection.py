@@ -8,7 +8,7 @@ may have something to say, or room for more. Whoever waits for one of these look
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TypeAlias
 
 import trio
@@ -17,11 +17,13 @@ from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ConnectionBroken, SessionClosed, SessionLost
 from trouper.wire.events import (
     Ended,
+    Established,
     IncomingLost,
     LinkLost,
     MessageReceived,
     OutgoingLost,
     Peer,
+    Resumed,
     SessionEvent,
 )
 from trouper.wire.limits import Limits
@@ -59,6 +61,10 @@ class Connection:
         """Whether nothing is read because nobody takes what has arrived."""
         self._closing = False
         self._without_pause = 0
+        self._answering = False
+        """Whether somebody has waited for a message, and not sent one since."""
+        self._at_rest: tuple[int, WebSocket] | None = None
+        """The link whose writer waits until there is something to write."""
         self._scopes: dict[int, trio.CancelScope] = {}
         """Of the links that are carried."""
         self._alarm = trio.CancelScope()
@@ -102,7 +108,11 @@ class Connection:
         """
         self._raise_if_lost()
         sequence = self.session.send(body, buffers, resend=resend)
-        self._to_write.unpark_all()
+        if self._answering:
+            self._answering = False
+            self._write_now()
+        elif self._to_write:
+            self._to_write.unpark_all()
         return sequence
 
     async def receive(self) -> Delivery:
@@ -112,17 +122,25 @@ class Connection:
             SessionLost: All was taken, and the session has ended otherwise than by a goodbye.
             SessionClosed: All was taken, and it has ended.
         """
-        await self._give_way()
-        while not self._inbox:
-            self._raise_if_lost()
-            if self.session.ended:
-                raise SessionClosed("the session has ended, and all that came was taken")
-            await self._arrived.park()
+        if self._inbox:
+            await self._give_way()
+        else:
+            await self._wait_for_delivery()
         delivery = self._inbox.popleft()
         self._inbox_nbytes -= _nbytes_of(delivery)
         if self._paused:
             self._taken.unpark_all()
         return delivery
+
+    async def wait_sent(self) -> None:
+        """Until all that was queued has been given to the network, but for a last packet.
+
+        Raises:
+            SessionLost: The session has ended before, otherwise than by a goodbye.
+        """
+        while not (self.session.all_sent or self.session.ended):
+            await self._to_send.park()
+        self._raise_if_lost()
 
     def __aiter__(self) -> "Connection":
         return self
@@ -153,9 +171,9 @@ class Connection:
         self._taken.unpark_all()
         self.take(self.session.close(reason, trio.current_time()))
 
-    def abandon(self, reason: str) -> None:
+    def abandon(self, reason: str, code: Code = Code.ABANDONED) -> None:
         """End the session at once; the peer is told, if it can be."""
-        self.take(self.session.abandon(reason))
+        self.take(self.session.abandon(reason, code))
 
     async def wait_ended(self) -> None:
         """Until the session has ended and its last words are said."""
@@ -204,16 +222,12 @@ class Connection:
             if isinstance(event, (MessageReceived, IncomingLost, OutgoingLost)):
                 self._inbox.append(event)
                 self._inbox_nbytes += _nbytes_of(event)
-            elif isinstance(event, LinkLost):
-                self.link_lost = event
-                if event.link in self._scopes:
-                    self._scopes[event.link].cancel()
-            elif not isinstance(event, Ended):
-                self.opened = event.link
+            else:
+                self._changed.unpark_all()
+                self._take_change(event)
         if events:
             self._arrived.unpark_all()
-            self._changed.unpark_all()
-        if self.session.writable or self.session.ended:
+        if self._to_send and (self.session.writable or self.session.ended):
             self._to_send.unpark_all()
         if self.session.waiting or not self.session.linked:
             self._to_write.unpark_all()
@@ -221,14 +235,58 @@ class Connection:
 
     # how it goes on inside
 
-    async def _give_way(self) -> None:
+    def _take_change(self, event: Established | Resumed | LinkLost | Ended) -> None:
+        """The session has another connection, or none, or is over."""
+        if isinstance(event, LinkLost):
+            self.link_lost = event
+            if event.link in self._scopes:
+                self._scopes[event.link].cancel()
+        elif isinstance(event, Ended):
+            silent = event.code is Code.TIMEOUT and not event.by_peer
+            if silent and not self.session.waiting:  # there is nobody to say anything to
+                for scope in self._scopes.values():
+                    scope.cancel()
+        else:
+            self.opened = event.link
+
+    def _give_way(self) -> Coroutine[None, None, None]:
         """Be cancelled here, and now and then let other tasks run."""
         self._without_pause += 1
         if self._without_pause < _WITHOUT_PAUSE:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            self._without_pause = 0
-            await trio.lowlevel.checkpoint()
+            return trio.lowlevel.checkpoint_if_cancelled()
+        self._without_pause = 0
+        return trio.lowlevel.checkpoint()
+
+    async def _wait_for_delivery(self) -> None:
+        while not self._inbox:
+            self._raise_if_lost()
+            if self.session.ended:
+                raise SessionClosed("the session has ended, and all that came was taken")
+            await self._arrived.park()
+        self._answering = True
+
+    @trio.lowlevel.enable_ki_protection
+    def _write_now(self) -> None:
+        """Whoever has waited for a message may be waited for: his answer is written at once.
+
+        The way through the writer takes longer than a small message does. What the connection does
+        not take at once is left to it.
+        """
+        if self._at_rest is None:
+            return  # the writer is at it, and looks again
+        link, socket = self._at_rest
+        if socket.waiting:
+            return  # it is about to be
+        chunks = self.session.data_to_send(link, trio.current_time())
+        if not chunks:
+            return  # the link is lost already
+        try:
+            socket.send_now(chunks)
+        except ConnectionBroken as broken:
+            self.take(self.session.connection_lost(link, str(broken), trio.current_time()))
+        if socket.waiting or self.session.waiting:
+            self._to_write.unpark_all()
+        self._set_deadlines()
 
     def _set_deadlines(self) -> None:
         """Wake the clock in time, and give last words the time that they have."""
@@ -246,10 +304,18 @@ class Connection:
     async def _read(self, link: int, socket: WebSocket) -> None:
         try:
             while True:
-                await self._wait_for_taker()
+                if self._inbox_nbytes >= self._limits.inbox_nbytes:
+                    await self._wait_for_taker()
+                buffer = self.session.get_buffer(link) if socket.payload_left else None
+                if buffer is not None:
+                    with buffer:
+                        nbytes = await socket.receive_into(buffer)
+                    now = trio.current_time()
+                    self.take(self.session.buffer_updated(link, nbytes, now))
+                    continue
                 for data in await socket.receive():
                     self.take(self.session.receive_data(link, data, trio.current_time()))
-                if socket.owes_reply:
+                if socket.waiting:
                     self._to_write.unpark_all()
         except ConnectionBroken as broken:
             self.take(self.session.connection_lost(link, str(broken), trio.current_time()))
@@ -267,7 +333,7 @@ class Connection:
         try:
             while True:
                 chunks = self.session.data_to_send(link, trio.current_time())
-                if chunks or socket.owes_reply:
+                if chunks or socket.waiting:
                     self._set_deadlines()
                     if self.session.writable:
                         self._to_send.unpark_all()
@@ -275,9 +341,18 @@ class Connection:
                 elif self.session.link != link or not self.session.linked:
                     return
                 else:
-                    await self._to_write.park()
+                    await self._rest(link, socket)
         except ConnectionBroken as broken:
             self.take(self.session.connection_lost(link, str(broken), trio.current_time()))
+
+    async def _rest(self, link: int, socket: WebSocket) -> None:
+        """Until there is something to write; meanwhile, others may."""
+        self._at_rest = at_rest = (link, socket)
+        try:
+            await self._to_write.park()
+        finally:
+            if self._at_rest is at_rest:
+                self._at_rest = None
 
     def _raise_if_lost(self) -> None:
         ended = self.session.ended
@@ -286,6 +361,7 @@ class Connection:
 
 
 def _nbytes_of(delivery: Delivery) -> int:
-    if isinstance(delivery, MessageReceived):
-        return _DELIVERY_NBYTES + len(delivery.body) + sum(map(len, delivery.buffers))
-    return _DELIVERY_NBYTES
+    if not isinstance(delivery, MessageReceived):
+        return _DELIVERY_NBYTES
+    nbytes = _DELIVERY_NBYTES + len(delivery.body)
+    return nbytes + sum(map(len, delivery.buffers)) if delivery.buffers else nbytes

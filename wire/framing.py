@@ -24,6 +24,14 @@ _MASKED, _LENGTH = 0x80, 0x7F
 _JOINED_NBYTES = 1 << 17
 """A frame up to this length is put together: a copy costs less than to write it in parts."""
 
+_FEW_NBYTES = 512
+"""Up to here, it takes less time to mask a payload as one large number than as four rows."""
+
+_EXTENDED_NBYTES = {126: 2, 127: 8}
+"""How long a length is that does not fit where it belongs."""
+
+_LONGEST_HEAD_NBYTES = 14
+
 _CONTROL_NBYTES = 125
 """Longest payload of a control frame."""
 
@@ -41,7 +49,7 @@ class Framer:
         """Why the peer has closed the connection; None if it has not."""
         self.reply: Chunk = b""
         """A frame that is owed to the peer: a pong, or its close frame's answer."""
-        self._head = bytearray()
+        self._head = b""
         """What is there of a frame's head that has not arrived whole."""
         self._opcode = -1
         """Of the frame whose payload comes; -1 between frames."""
@@ -65,6 +73,8 @@ class Framer:
         view = memoryview(data)
         while self.closed is None:
             if self._opcode < 0:
+                if not view:
+                    return
                 view = self._take_head(view)
                 if self._opcode < 0:
                     return
@@ -81,6 +91,19 @@ class Framer:
                 return
             if self._opcode >= CLOSE:
                 self._take_control()
+            self._opcode = -1
+
+    @property
+    def payload_left(self) -> int:
+        """How many bytes of a message are next, if they do not begin with a frame's head."""
+        return self._left if 0 <= self._opcode < CLOSE else 0
+
+    def took(self, payload: memoryview) -> None:
+        """The next ones have been read to where they belong; there they are unmasked."""
+        if self._mask:
+            payload[:] = self._unmasked(payload)
+        self._left -= len(payload)
+        if not self._left:
             self._opcode = -1
 
     def frame(self, opcode: int, chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -106,42 +129,43 @@ class Framer:
         return self.frame(CLOSE, [code.to_bytes(2, "big") + cut])
 
     def _take_head(self, view: memoryview) -> memoryview:
-        """Fill `_head`; when it is whole, a frame begins. What is left of the view."""
-        while missing := self._head_nbytes() - len(self._head):
-            if not view:
-                return view
-            self._head += view[:missing]
-            view = view[missing:]
-        head, self._head = self._head, bytearray()
-        self._begin(head)
-        return view
+        """When a head is whole, a frame begins. What is left of the view."""
+        known = len(self._head)
+        head = self._head + view[: _LONGEST_HEAD_NBYTES - known]
+        nbytes = _head_nbytes(head)
+        if len(head) < nbytes:
+            self._head = head
+            return view[len(view) :]
+        self._head = b""
+        self._begin(head[:nbytes])
+        return view[nbytes - known :]
 
-    def _head_nbytes(self) -> int:
-        """How long a head is, as far as is known."""
-        if len(self._head) < 2:
-            return 2
-        extended = {126: 2, 127: 8}.get(self._head[1] & _LENGTH, 0)
-        return 2 + extended + (4 if self._head[1] & _MASKED else 0)
-
-    def _begin(self, head: bytearray) -> None:
-        opcode, final = head[0] & _OPCODE, bool(head[0] & _FINAL)
+    def _begin(self, head: bytes) -> None:
         length, masked = head[1] & _LENGTH, bool(head[1] & _MASKED)
-        if head[0] & _RESERVED:
+        if masked is not (self._new_mask is None):
+            raise _malformed("a client has to mask its frames, and a server must not")
+        if head[0] == _FINAL | BINARY and not self._in_message:  # most are
+            opcode = BINARY
+        else:
+            opcode = self._checked_opcode(head[0], length)
+        self._opcode = opcode
+        self._mask = head[-4:] if masked else b""
+        extended = head[2 : len(head) - len(self._mask)]
+        self._left = int.from_bytes(extended, "big") if extended else length
+
+    def _checked_opcode(self, first: int, length: int) -> int:
+        opcode, final = first & _OPCODE, bool(first & _FINAL)
+        if first & _RESERVED:
             raise _malformed("a frame has reserved bits: no extension, say compression, was agreed")
         if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
             raise _malformed(f"unknown opcode {opcode}")
-        if masked is not (self._new_mask is None):
-            raise _malformed("a client has to mask its frames, and a server must not")
         if opcode >= CLOSE and (length > _CONTROL_NBYTES or not final):
             raise _malformed("a control frame is too long, or in pieces")
         if opcode < CLOSE:
             if (opcode == CONTINUATION) is not self._in_message:
                 raise _malformed("a message begins in another one, or goes on without beginning")
             self._in_message = not final
-        self._opcode = opcode
-        self._mask = bytes(head[-4:]) if masked else b""
-        extended = head[2 : len(head) - len(self._mask)]
-        self._left = int.from_bytes(extended, "big") if extended else length
+        return opcode
 
     def _unmasked(self, payload: memoryview) -> Chunk:
         if not self._mask:
@@ -161,8 +185,21 @@ class Framer:
             self.reply = b"".join(self.frame(CLOSE, [payload[:2]]))
 
 
-def masked_with(mask: bytes, payload: Chunk) -> bytearray:
+def _head_nbytes(head: bytes) -> int:
+    """How long a head is, as far as is known."""
+    if len(head) < 2:
+        return 2
+    extended = _EXTENDED_NBYTES.get(head[1] & _LENGTH, 0)
+    return 2 + extended + (4 if head[1] & _MASKED else 0)
+
+
+def masked_with(mask: bytes, payload: Chunk) -> bytes | bytearray:
     """Payload, each byte of which is combined with one of the mask's four; or the way back."""
+    nbytes = len(payload)
+    if nbytes <= _FEW_NBYTES:
+        key = (mask * (nbytes // 4 + 1))[:nbytes]
+        number = int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")
+        return number.to_bytes(nbytes, "little")
     masked = bytearray(payload)
     for i, byte in enumerate(mask):
         masked[i::4] = masked[i::4].translate(_xor_table(byte))

@@ -80,7 +80,7 @@ class DropData(Word, frozen=True, gc=False):
 
 
 class DropSpec(Word, frozen=True, gc=False):
-    """A spec will not be started again."""
+    """A spec that came with a `ComputeTask` is not needed any more; one for each that came."""
 
     key: Key
     spec_id: int

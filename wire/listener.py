@@ -114,7 +114,7 @@ class Listener:
         greeting = self._reception.greet()
         while True:
             received = await socket.receive()
-            if socket.owes_reply:
+            if socket.waiting:
                 await socket.send(())
             binary = b"".join(data for data in received if not isinstance(data, str))
             answered = greeting.receive_data("" if "" in received else binary, trio.current_time())

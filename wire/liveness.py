@@ -40,9 +40,9 @@ class Liveness:
         """A packet was handed over."""
         self._sent_at = now
 
-    def received(self, nbytes: int, now: float) -> None:
-        """A message has arrived that is to be acknowledged."""
-        self._unacknowledged += 1
+    def received(self, nbytes: int, now: float, *, messages: int = 1) -> None:
+        """Messages have arrived that are to be acknowledged."""
+        self._unacknowledged += messages
         self._unacknowledged_nbytes += nbytes
         self._ack_due_at = min(self._ack_due_at, now + self._limits.ack_delay_s)
         if (
@@ -65,9 +65,8 @@ class Liveness:
     @property
     def deadline(self) -> float:
         """When `check` has something to say."""
-        if self.alive_due:
-            return self._silent_at
-        return min(self._silent_at, self._alive_at)
+        silent_at = self._silent_at
+        return silent_at if self.alive_due else min(silent_at, self._alive_at)
 
     @property
     def _silent_at(self) -> float:

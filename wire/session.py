@@ -21,7 +21,7 @@ messages delivered as events, so what is acknowledged was delivered.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trouper.wire.assembly import nbytes_of
 from trouper.wire.cbor import Chunk
@@ -97,16 +97,8 @@ class Session(ABC):
             NotWritable: The resend buffer is full, or the session was never open: see `writable`.
             SessionClosed: The session has ended, or is about to.
         """
-        self._refuse_if_ended()
-        if self._goodbye_until is not None:
-            raise SessionClosed("the session is closing: goodbye has been said")
-        if self.peer is None:
-            raise NotWritable("the session is not open yet")
         if not self.writable:
-            raise NotWritable(
-                f"{self._outbox.kept_nbytes:,} bytes wait to be sent or acknowledged; "
-                f"{self._limits.resend_nbytes:,} are kept"
-            )
+            raise self._why_not_writable()
         return self._outbox.put(
             (body, *buffers), resend=resend, max_message_nbytes=self._peer_max_message_nbytes
         )
@@ -122,11 +114,16 @@ class Session(ABC):
             self._outbox.put_goodbye(Code.GOODBYE, cut_reason(reason))
         return self._take_events()
 
-    def abandon(self, reason: str) -> list[SessionEvent]:
+    def abandon(self, reason: str, code: Code = Code.ABANDONED) -> list[SessionEvent]:
         """End the session at once, whatever is under way; the peer is told, if it can be."""
         if self.ended is None:
-            self._abort(Code.ABANDONED, reason)
+            self._abort(code, reason)
         return self._take_events()
+
+    @property
+    def all_sent(self) -> bool:
+        """Whether all messages have been given to a connection, as far as it is known."""
+        return not self._outbox.waiting
 
     # what a shell says
 
@@ -139,14 +136,22 @@ class Session(ABC):
         if link != self.link or not self.linked:
             return []
         self._liveness.heard(now)
-        try:
-            for item in self._reader.read(data):
-                self._take(item, now)
-                if not self.linked:
-                    break
-        except ProtocolError as error:
-            self._abort(error.code, error.reason)
-        return self._take_events()
+        return self._take_all(self._reader.read(data), now)
+
+    def get_buffer(self, link: int) -> memoryview | None:
+        """Where the next bytes on a connection may be put rather than given to `receive_data`.
+
+        None unless they are many, and of a buffer that is on its way: so they need not be copied.
+        To be released before the session is told anything else.
+        """
+        return self._reader.buffer() if link == self.link and self.linked else None
+
+    def buffer_updated(self, link: int, nbytes: int, now: float) -> list[SessionEvent]:
+        """So many bytes have arrived, and been put into what `get_buffer` gave."""
+        if link != self.link or not self.linked:
+            return []
+        self._liveness.heard(now)
+        return self._take_all(self._reader.filled(nbytes), now)
 
     def data_to_send(self, link: int, now: float) -> list[Chunk]:
         """The next packet for a connection, to be written chunk by chunk; empty if there is none.
@@ -184,6 +189,8 @@ class Session(ABC):
 
     def next_deadline(self) -> float | None:
         """When `handle_timeout` is to be called, if nothing else happens before."""
+        if self._open and self._goodbye_until is None:  # most of its life
+            return self._liveness.deadline
         if self.ended:
             return None
         liveness = self._liveness.deadline if self._open else None
@@ -222,6 +229,17 @@ class Session(ABC):
         if self.ended:
             raise SessionClosed(f"the session has ended ({self.ended.code}): {self.ended.reason}")
 
+    def _why_not_writable(self) -> SessionClosed | NotWritable:
+        self._refuse_if_ended()
+        if self._goodbye_until is not None:
+            return SessionClosed("the session is closing: goodbye has been said")
+        if self.peer is None:
+            return NotWritable("the session is not open yet")
+        return NotWritable(
+            f"{self._outbox.kept_nbytes:,} bytes wait to be sent or acknowledged; "
+            f"{self._limits.resend_nbytes:,} are kept"
+        )
+
     def _begin_link(self, now: float) -> None:
         self.link += 1
         self.linked = True
@@ -245,28 +263,46 @@ class Session(ABC):
         self._open = True
         self._handshake_until = self._resume_until = None
 
-    def _take(self, item: PacketItem, now: float) -> None:
-        if isinstance(item, Abort):
-            self._take_abort(item, now)
-        elif not self._open:
-            self._take_handshake(item, now)
-        elif isinstance(item, Incoming):
-            self._deliver(item, now)
-        elif isinstance(item, Data):
-            self._expect(item.first)
-        elif isinstance(item, Alive):
-            self._acknowledge(item.received)
-        elif isinstance(item, Lost):
-            self._expect(item.sequence)
-            self._count(0, now)
-            self._events.append(IncomingLost(item.sequence))
-        elif isinstance(item, Goodbye):
-            self._expect(item.sequence)
+    def _take_all(self, items: Iterator[PacketItem], now: float) -> list[SessionEvent]:
+        before, nbytes = self.received, 0
+        try:
+            for item in items:
+                if type(item) is Incoming:
+                    nbytes += nbytes_of(item.parts)
+                    self.received += 1
+                    self._events.append(
+                        MessageReceived(item.sequence, item.parts[0], item.parts[1:])
+                    )
+                else:
+                    self._take(item, now)
+                    if not self.linked:
+                        break
+        except ProtocolError as error:
+            self._abort(error.code, error.reason)
+        if self.resumable and self.received > before:
+            self._liveness.received(nbytes, now, messages=self.received - before)
+        return self._take_events()
+
+    def _take(self, frame: PacketItem, now: float) -> None:
+        if not self._open and type(frame) is not Abort:
+            self._take_handshake(frame, now)
+        elif type(frame) is Data:
+            self._expect(frame.first)
+        elif type(frame) is Alive:
+            self._acknowledge(frame.received)
+        elif isinstance(frame, Lost):
+            self._expect(frame.sequence)
+            self.received += 1
+            self._events.append(IncomingLost(frame.sequence))
+        elif isinstance(frame, Goodbye):
+            self._expect(frame.sequence)
             self.received += 1
             self._first.append(Alive(self.received))
-            self._end(item.code, item.reason, by_peer=True)
-        elif not isinstance(item, Piece):
-            name = type(item).__name__.lower()
+            self._end(frame.code, frame.reason, by_peer=True)
+        elif isinstance(frame, Abort):
+            self._take_abort(frame, now)
+        elif not isinstance(frame, Piece):
+            name = type(frame).__name__.lower()
             raise ProtocolError(Code.UNEXPECTED, f"frame {name!r} came in an open session")
 
     def _take_abort(self, abort: Abort, now: float) -> None:
@@ -281,16 +317,6 @@ class Session(ABC):
             raise ProtocolError(
                 Code.SEQUENCE, f"message {sequence} came, where {self.received + 1} was expected"
             )
-
-    def _deliver(self, message: Incoming, now: float) -> None:
-        self._count(nbytes_of(message.parts), now)
-        body, *buffers = message.parts
-        self._events.append(MessageReceived(message.sequence, body, tuple(buffers)))
-
-    def _count(self, nbytes: int, now: float) -> None:
-        self.received += 1
-        if self.resumable:
-            self._liveness.received(nbytes, now)
 
     def _acknowledge(self, received: int) -> None:
         self._outbox.acknowledge(received)

@@ -10,7 +10,7 @@ keys chosen to have the same hash, which would take hours, are refused.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
 import cbor2
@@ -34,15 +34,35 @@ MAX_INT = (1 << 64) - 1
 
 _MAX_SAME_HASH = 64
 
+_PLAIN = frozenset((str, bytes, float, bool, type(None)))
+_MAP_KEYS = frozenset((str, bytes))
 
-def encode_value(value: object) -> bytes:
+
+def _stand_in(value: object) -> object:
+    """What is sent for a value that is none of the above."""
+    if type(value) is frozenset:
+        return set(cast("frozenset[object]", value))
+    raise NotEncodable(f"a {type(value).__qualname__} cannot be part of a value: {value!r:.200}")
+
+
+def encode_value(
+    value: object,
+    *,
+    default: Callable[[object], object] = _stand_in,
+    max_depth: int = MAX_DEPTH,
+) -> bytes:
     """The body that this value is.
+
+    Args:
+        value: Consists of the above.
+        default: Is given what does not, and gives what is sent in its place.
+        max_depth: Another limit than `MAX_DEPTH`.
 
     Raises:
         NotEncodable: It is, or contains, what is none of the above, or too large or deep.
     """
     try:
-        body = cbor2.dumps(_prepared(value, MAX_DEPTH))
+        body = cbor2.dumps(_Preparation(default, max_depth).of(value, max_depth))
     except UnicodeEncodeError as error:
         raise NotEncodable(f"text that is not Unicode cannot be sent: {error}") from error
     if len(body) > BODY_NBYTES:
@@ -52,32 +72,60 @@ def encode_value(value: object) -> bytes:
     return body
 
 
-def _prepared(value: object, depth: int) -> object:
-    """The same in terms of CBOR."""
-    kind = type(value)
-    if kind is str or kind is bytes or kind is float or kind is bool or value is None:
-        return value
-    if kind is int:
-        return _in_range(cast("int", value))
-    if depth <= 0:
-        raise NotEncodable(f"a value is nested deeper than {MAX_DEPTH} levels")
-    if kind is list or kind is tuple:
-        return [_prepared(item, depth - 1) for item in cast("list[object]", value)]
-    if kind is dict:
-        return _prepared_dict(cast("dict[object, object]", value), depth)
-    if kind is set or kind is frozenset:
-        items = [_prepared(item, depth - 2) for item in cast("set[object]", value)]
-        return cbor2.CBORTag(SET, items)
-    if isinstance(value, cbor2.CBORTag):
-        return cbor2.CBORTag(value.tag, _prepared(value.value, depth - 1))
-    raise NotEncodable(f"a {kind.__qualname__} cannot be part of a value: {value!r:.200}")
+class _Preparation:
+    """Puts values in terms of CBOR. What is so already is returned as it is: most of it is.
 
+    The loops look at plain items themselves, as a call for each would take longer than the rest.
+    """
 
-def _prepared_dict(value: dict[object, object], depth: int) -> object:
-    if all(type(key) is str or type(key) is bytes for key in value):
-        return {key: _prepared(item, depth - 1) for key, item in value.items()}
-    pairs = [_prepared(part, depth - 2) for pair in value.items() for part in pair]
-    return cbor2.CBORTag(PAIRS, pairs)
+    def __init__(self, default: Callable[[object], object], max_depth: int) -> None:
+        self._default = default
+        self._max_depth = max_depth
+
+    def of(self, value: object, depth: int) -> object:
+        """The same in terms of CBOR, with so many levels at most."""
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if kind is int:
+            return _in_range(cast("int", value))
+        if depth <= 0:
+            raise NotEncodable(f"a value is nested deeper than {self._max_depth} levels")
+        if kind is dict:
+            return self._of_dict(cast("dict[object, object]", value), depth)
+        if kind is list or kind is tuple:
+            return self._of_items(cast("Sequence[object]", value), depth - 1)
+        if kind is set:
+            items = list(cast("set[object]", value))
+            return cbor2.CBORTag(SET, self._of_items(items, depth - 2))
+        if isinstance(value, cbor2.CBORTag):
+            return cbor2.CBORTag(value.tag, self.of(value.value, depth - 1))
+        return self.of(self._default(value), depth - 1)
+
+    def _of_items(self, items: Sequence[object], depth: int) -> Sequence[object]:
+        changed: list[object] | None = None
+        for i, item in enumerate(items):
+            if type(item) in _PLAIN:
+                continue
+            prepared = self.of(item, depth)
+            if prepared is not item:
+                changed = changed or list(items)
+                changed[i] = prepared
+        return items if changed is None else changed
+
+    def _of_dict(self, value: dict[object, object], depth: int) -> object:
+        if not _MAP_KEYS.issuperset(map(type, value)):
+            pairs = [part for pair in value.items() for part in pair]
+            return cbor2.CBORTag(PAIRS, self._of_items(pairs, depth - 2))
+        changed: dict[object, object] | None = None
+        for key, item in value.items():
+            if type(item) in _PLAIN:
+                continue
+            prepared = self.of(item, depth - 1)
+            if prepared is not item:
+                changed = changed or dict(value)
+                changed[key] = prepared
+        return value if changed is None else changed
 
 
 def _in_range(number: int) -> int:
@@ -93,14 +141,19 @@ class ValueDecoder:
 
     Args:
         tags: What the caller's own tags mean, given their content.
-        max_items: A smaller limit than `MAX_ITEMS`.
+        max_items: Another limit than `MAX_ITEMS`.
+        max_depth: Another limit than `MAX_DEPTH`.
     """
 
     def __init__(
-        self, tags: Mapping[int, OpenTag] | None = None, *, max_items: int = MAX_ITEMS
+        self,
+        tags: Mapping[int, OpenTag] | None = None,
+        *,
+        max_items: int = MAX_ITEMS,
+        max_depth: int = MAX_DEPTH,
     ) -> None:
         self._decoder = CborDecoder(
-            max_depth=MAX_DEPTH,
+            max_depth=max_depth,
             max_items=max_items,
             tags={SET: _open_set, PAIRS: _open_pairs, **(tags or {})},
         )

@@ -1,7 +1,6 @@
 """A WebSocket over a trio stream: the HTTP upgrade that makes it one, and reading and writing.
 
-wsproto does the upgrade; frames are `trouper.wire.framing`'s. No extension is offered or taken.
-The request has no token in it, as headers end up in the logs of proxies: it is in the hello.
+The upgrade is `trouper.wire.upgrade`'s, frames are `trouper.wire.framing`'s.
 """
 
 import secrets
@@ -11,23 +10,16 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import trio
-from wsproto import ConnectionType
-from wsproto.events import AcceptConnection, RejectConnection, Request
-from wsproto.handshake import H11Handshake
-from wsproto.utilities import RemoteProtocolError
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import CannotConnect, ConnectionBroken, ProtocolError
 from trouper.wire.framing import BINARY, BROKEN_RULES, NORMAL, Framer
+from trouper.wire.transport import transport_of
+from trouper.wire.upgrade import GONE_TOO_SOON, HEADER_NBYTES, Upgrade
 
-READ_NBYTES = 1 << 17
-"""Asked of a socket at once: 64 to 256 KiB were seen to be best."""
-
-HEADER_NBYTES = 1 << 13
-"""Longest request or answer of an upgrade."""
-
-_TLS_ALERT, _TLS_HELLO = b"\x15\x03", b"\x16\x03"
-"""How a server begins that speaks TLS and was spoken to without; and a client."""
+READ_NBYTES = 1 << 14
+"""Asked of a socket at once, where a frame's head is expected: many small messages, but not much of
+a buffer, as that is read to where it belongs."""
 
 _PORTS = {"ws": 80, "wss": 443}
 
@@ -37,14 +29,22 @@ class WebSocket:
 
     def __init__(self, stream: trio.abc.Stream, framer: Framer, begun: Chunk) -> None:
         self.stream = stream
+        self._transport = transport_of(stream)
         self._framer = framer
         self._begun = begun
         """What came together with the upgrade."""
+        self._unwritten: Sequence[Chunk] = ()
+        """Of frames that have begun to be written."""
 
     @property
-    def owes_reply(self) -> bool:
-        """Whether `send` should be called, if with nothing: a ping waits for its pong."""
-        return bool(self._framer.reply)
+    def waiting(self) -> bool:
+        """Whether `send` should be called, if with nothing: a frame has begun, or a ping came."""
+        return bool(self._unwritten or self._framer.reply)
+
+    @property
+    def payload_left(self) -> int:
+        """How many bytes of a message are sure to come next, and so `receive_into` takes."""
+        return 0 if self._begun else self._framer.payload_left
 
     async def receive(self) -> list[Chunk | str]:
         """Some bytes of messages, cut anywhere; maybe none. Text stands for a text message.
@@ -56,7 +56,7 @@ class WebSocket:
             raise ConnectionBroken(self._framer.closed)
         begun, self._begun = self._begun, b""
         try:
-            data = begun or await self.stream.receive_some(READ_NBYTES)
+            data = begun or await self._transport.read(READ_NBYTES)
             if not data:
                 raise ConnectionBroken("the peer has gone without a word")
             return list(self._framer.read(data))
@@ -66,20 +66,53 @@ class WebSocket:
             self._framer.reply = b"".join(self._framer.close_frame(BROKEN_RULES, error.reason))
             raise ConnectionBroken(error.reason) from error
 
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Put some of the `payload_left` there; how many bytes it was.
+
+        Raises:
+            ConnectionBroken: There will be no more.
+        """
+        try:
+            nbytes = await self._transport.read_into(buffer[: self.payload_left])
+        except trio.BrokenResourceError as error:
+            raise ConnectionBroken(_told(error)) from error
+        if not nbytes:
+            raise ConnectionBroken("the peer has gone without a word")
+        self._framer.took(buffer[:nbytes])
+        return nbytes
+
     async def send(self, chunks: Sequence[Chunk]) -> None:
         """Write what is owed, and then a message, if there is one.
 
         Raises:
             ConnectionBroken: It cannot be written.
         """
-        reply, self._framer.reply = self._framer.reply, b""
+        frames = self._to_write(chunks)
         try:
-            if reply:
-                await self.stream.send_all(reply)
-            for chunk in self._framer.frame(BINARY, chunks) if chunks else ():
-                await self.stream.send_all(chunk)
+            await self._transport.write(frames)
         except trio.BrokenResourceError as error:
             raise ConnectionBroken(_told(error)) from error
+
+    def send_now(self, chunks: Sequence[Chunk]) -> None:
+        """The same without waiting; what could not be written is left to the next `send`.
+
+        Raises:
+            ConnectionBroken: It cannot be written.
+        """
+        frames = self._to_write(chunks)
+        try:
+            self._unwritten = self._transport.write_now(frames)
+        except trio.BrokenResourceError as error:
+            raise ConnectionBroken(_told(error)) from error
+
+    def _to_write(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """All that is owed, and a frame."""
+        frame = self._framer.frame(BINARY, chunks) if chunks else ()
+        if not self.waiting:
+            return frame
+        unwritten, self._unwritten = self._unwritten, ()
+        reply, self._framer.reply = self._framer.reply, b""
+        return [*unwritten, reply, *frame] if reply else [*unwritten, *frame]
 
     async def aclose(self) -> None:
         """Say so, wait until the peer has closed it too, and let go of it.
@@ -124,7 +157,8 @@ async def dial(url: str, tls: ssl.SSLContext | None) -> WebSocket:
             context = tls or ssl.create_default_context()
             stream = trio.SSLStream(plain, context, server_hostname=host, https_compatible=True)
         framer = Framer(partial(secrets.token_bytes, 4))
-        return WebSocket(stream, framer, await _ask(stream, place, target))
+        upgrade = Upgrade(client=True, host=place, target=target)
+        return WebSocket(stream, framer, await _upgraded(stream, upgrade))
     except (trio.BrokenResourceError, CannotConnect) as error:
         await trio.aclose_forcefully(stream)
         raise CannotConnect(f"cannot connect to {url}: {_told(error)}") from error
@@ -145,61 +179,32 @@ async def answer(stream: trio.SocketStream, tls: ssl.SSLContext | None) -> WebSo
     if tls is not None:
         secured = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
     try:
-        return WebSocket(secured, Framer(None), await _take(secured))
+        return WebSocket(secured, Framer(None), await _upgraded(secured, Upgrade(client=False)))
     except trio.BrokenResourceError as error:
         raise CannotConnect(_told(error)) from error
 
 
-async def _ask(stream: trio.abc.Stream, host: str, target: str) -> Chunk:
-    """Ask for the upgrade; what has come after the answer."""
-    handshake = H11Handshake(ConnectionType.CLIENT)
-    await stream.send_all(handshake.send(Request(host=host, target=target)))
-    head, rest = await _read_head(stream)
-    try:
-        handshake.receive_data(head)
-    except RemoteProtocolError as error:
-        raise CannotConnect(f"its answer is no WebSocket's: {error}") from error
-    for event in handshake.events():
-        if isinstance(event, AcceptConnection):
-            return rest
-        if isinstance(event, RejectConnection):
-            raise CannotConnect(f"it answered with HTTP status {event.status_code}")
-    raise CannotConnect("its answer is no WebSocket's")
-
-
-async def _take(stream: trio.abc.Stream) -> Chunk:
-    """Answer a request for the upgrade; what has come after it."""
-    handshake = H11Handshake(ConnectionType.SERVER)
-    head, rest = await _read_head(stream)
-    try:
-        handshake.receive_data(head)
-    except RemoteProtocolError as error:
-        if isinstance(error.event_hint, RejectConnection):
-            await stream.send_all(handshake.send(error.event_hint))
-        raise CannotConnect(f"its request is no WebSocket's: {error}") from error
-    await stream.send_all(handshake.send(AcceptConnection()))
+async def _upgraded(stream: trio.abc.Stream, upgrade: Upgrade) -> bytes:
+    """Go through the upgrade; what has come after it."""
+    rest: bytes | None = None
+    while rest is None:
+        await _send(stream, upgrade)
+        received = await stream.receive_some(HEADER_NBYTES)
+        if not received:
+            raise CannotConnect(GONE_TOO_SOON)
+        try:
+            rest = upgrade.receive_data(received)
+        except CannotConnect:
+            await _send(stream, upgrade)
+            raise
+    await _send(stream, upgrade)
     return rest
 
 
-async def _read_head(stream: trio.abc.Stream) -> tuple[bytes, bytes]:
-    """All up to the empty line that ends headers; and what has come after it."""
-    data = bytearray()
-    while b"\r\n\r\n" not in data:
-        if len(data) > HEADER_NBYTES:
-            raise CannotConnect(f"its headers are longer than {HEADER_NBYTES:,} bytes")
-        received = await stream.receive_some(HEADER_NBYTES)
-        if not received:
-            raise CannotConnect(
-                "it has gone before the upgrade was done, maybe for want of TLS, or of a "
-                "certificate that it trusts"
-            )
-        data += received
-        if data.startswith(_TLS_ALERT):
-            raise CannotConnect("it speaks TLS: wss is wanted, not ws")
-        if data.startswith(_TLS_HELLO):
-            raise CannotConnect("it speaks TLS, where none is spoken: ws is wanted, not wss")
-    head, blank, rest = bytes(data).partition(b"\r\n\r\n")
-    return head + blank, rest
+async def _send(stream: trio.abc.Stream, upgrade: Upgrade) -> None:
+    to_send, upgrade.to_send = upgrade.to_send, b""
+    if to_send:
+        await stream.send_all(to_send)
 
 
 def _parts_of(url: str) -> tuple[str, str, int, str, str]:

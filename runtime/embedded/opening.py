@@ -18,9 +18,10 @@ from trouper.runtime.embedded.worker import Worker
 from trouper.runtime.errors import ResourceError, WorkerFailed
 from trouper.runtime.journal.recorder import JournalOptions, Recorder
 from trouper.runtime.journal.writer import Flush
+from trouper.runtime.keeper import RestartPolicy
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
-from trouper.runtime.supervisor import ExecuteActor, RestartPolicy, Supervisor
+from trouper.runtime.supervisor import ExecuteActor, Supervisor
 from trouper.wire.keys import decode_key
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ class _Opening(AbstractAsyncContextManager[Worker]):
                 worker.store,
                 worker,
                 name=self._name,
-                actor=self._actor,
+                execute=self._actor,
                 restart_policy=self._restart_policy,
                 recorder=self._recorder,
             )

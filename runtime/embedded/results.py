@@ -15,9 +15,10 @@ from trouper.runtime.embedded.failure import Failure
 from trouper.runtime.embedded.handle import PENDING, Record
 from trouper.runtime.embedded.registry import Registry
 from trouper.runtime.embedded.unobserved import Unobserved
-from trouper.runtime.errors import WorkerFailed
+from trouper.runtime.errors import StimulusError, WorkerFailed
 from trouper.runtime.supervisor import Supervisor
 from trouper.wire.instructions import Report, TaskErred, TaskFinished
+from trouper.wire.stimuli import Stimulus
 from trouper.wire.vocabulary import Key
 
 
@@ -61,6 +62,10 @@ class Results:
 
     heeded: frozenset[type[Report]] = frozenset({TaskFinished, TaskErred})
     """The other reports are of data and slots, which nobody here has asked about."""
+
+    def on_stimulus_refused(self, stimulus: Stimulus, error: StimulusError) -> None:
+        """What is submitted is checked before: this is a fault of ours."""
+        raise error
 
     def on_report(self, report: Report) -> None:
         """A task has ended."""

@@ -10,8 +10,8 @@ that listens and a fetcher that dials, and does all the work:
 - **ping-pong**: 200 bytes there and back, one at a time;
 - **coalesced**: as one way, but nobody waits for a message to be handed over;
 - **64 KiB**, **1 MiB**, **16 MiB**: from holder to fetcher, one after the other, each asked for;
-- **peak**: by how much the memory of a fetcher grows, at most, while it receives 64 MiB, in
-  multiples of that.
+- **256 MiB**: the same, once, before all else;
+- **peak**: by how much the memory of a fetcher grows meanwhile, at most, in multiples of that.
 
 Figures are medians over the rounds, with the best and the worst beside them. Trust the ratios.
 distributed's ws:// waits 44 ms for each answer, as its client leaves Nagle's algorithm on; it does
@@ -31,11 +31,11 @@ from resident import peak_nbytes, resident_nbytes
 
 SMALL_NBYTES = 200
 SIZES = {"64 KiB": 1 << 16, "1 MiB": 1 << 20, "16 MiB": 1 << 24}
-PEAK_NBYTES = 1 << 26
+LARGEST_NBYTES = 1 << 28
 TRANSFERS_NBYTES = 1 << 27
 """Brought in all, for each size."""
 UNITS = {"one way": "us", "ping-pong": "us", "coalesced": "us", "peak": "x"} | dict.fromkeys(
-    SIZES, "MB/s"
+    (*SIZES, "256 MiB"), "MB/s"
 )
 
 
@@ -83,8 +83,8 @@ async def measure(line: Line, scale: float) -> dict[str, float]:
     figures: dict[str, float] = {}
     count = max(2, round(2000 * scale))
     before = resident_nbytes()
-    await ask(line, "give", 1, PEAK_NBYTES)
-    figures["peak"] = (peak_nbytes() - before) / PEAK_NBYTES
+    figures["256 MiB"] = LARGEST_NBYTES / await ask(line, "give", 1, LARGEST_NBYTES) / 1e6
+    figures["peak"] = (peak_nbytes() - before) / LARGEST_NBYTES
     await ask(line, "echo", count // 2)
     figures["one way"] = await ask(line, "count", count) / count * 1e6
     figures["ping-pong"] = await ask(line, "echo", count) / count * 1e6

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TypeAlias
 
-from cluster import ADDRESS, KEYS, PEERS, Cluster
 from duel import UNDISTURBED, Duel
+from fake_cluster import ADDRESS, KEYS, PEERS, Cluster
 
 from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config, Limits

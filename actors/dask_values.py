@@ -1,0 +1,116 @@
+"""Values and errors in the form in which Dask sends them. Imports Dask: for nodes only.
+
+What is here may take long and runs users' code: it is called in threads, but for what is small.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportMissingTypeStubs=false
+# pyright: reportPrivateImportUsage=false
+# What Dask does not say about its types is not known here either.
+
+import traceback
+from collections.abc import Sequence
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, cast
+
+import cloudpickle
+import dask.config
+import tblib.pickling_support
+from dask.utils import typename
+from distributed.protocol import deserialize, pickle, serialize
+from distributed.utils import truncate_exception
+
+from trouper.wire.dask_message import Serialized
+from trouper.wire.errors import cut_reason
+
+FAMILIES = ("dask", "pickle")
+"""How values are serialised, unless somebody asks for another way."""
+
+
+def dump(value: object, families: Sequence[str] = FAMILIES, pickle_protocol: int = 5) -> Serialized:
+    """A value for others. One that cannot be serialised becomes an error that they will see."""
+    header, frames = serialize(
+        value,
+        serializers=tuple(families),
+        on_error="message",
+        context={"pickle-protocol": pickle_protocol},
+    )
+    return Serialized(header, frames)
+
+
+def load(serialized: Serialized) -> object:
+    """The value that others have sent. Raises whatever users' classes raise."""
+    return cast("object", deserialize(serialized.header, list(serialized.frames)))
+
+
+def type_of(kind: type) -> tuple[bytes, str]:
+    """The pickle of a type, and its name, as a scheduler wants to know them."""
+    try:
+        return _type_of(kind)
+    except Exception:  # noqa: BLE001 - a user's metaclass may raise whatever it likes
+        name = type.__getattribute__(kind, "__qualname__")
+        return cloudpickle.dumps(name), name
+
+
+@lru_cache(maxsize=256)
+def _type_of(kind: type) -> tuple[bytes, str]:
+    return cloudpickle.dumps(kind), typename(kind)
+
+
+def error_message(error: BaseException, status: str = "error") -> dict[str, Any]:
+    """What Dask's programs raise again as this exception, with its traceback.
+
+    The exception is pickled, with the pickle serialised as a value: two layers. One that cannot be
+    pickled and unpickled becomes a plain `Exception` with its text; one that is too long is cut.
+    Raises nothing, whatever users' exceptions do.
+    """
+    most = cast("int", dask.config.get("distributed.admin.max-error-length"))
+    chain = list(_causes(error))
+    tblib.pickling_support.install(*chain)
+    text = "".join(traceback.format_tb(error.__traceback__))
+    said, brief = _brief(error, most)
+    trace = _loadable(error.__traceback__) or pickle.dumps(text)
+    return {
+        "status": status,
+        "exception": dump(said),
+        "traceback": dump(trace) if len(trace) <= most else None,
+        "exception_text": brief,
+        "traceback_text": _sendable(text),
+    }
+
+
+def _brief(error: BaseException, most: int) -> tuple[bytes, str]:
+    """A pickle of an exception, and its text; neither much longer than that."""
+    try:
+        text = _sendable(repr(error)[:most])
+        short = truncate_exception(error, most)
+    except Exception:  # noqa: BLE001 - whatever users' classes raise
+        text = f"<{type(error).__qualname__}, which cannot be shown as text>"
+        short = None
+    said = None if short is None else _loadable(short)
+    return said or pickle.dumps(Exception(cut_reason(text))), text
+
+
+def _sendable(text: str) -> str:
+    """A text with nothing in it that is no Unicode."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _loadable(thing: BaseException | TracebackType | None) -> bytes | None:
+    """A pickle that can be opened again; None if there can be none."""
+    try:
+        pickled = cast("bytes", pickle.dumps(thing))
+        pickle.loads(pickled)
+    except Exception:  # noqa: BLE001 - whatever users' classes raise
+        return None
+    return pickled
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """An exception, its cause, the cause of that, and so on."""
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
+        error = error.__cause__
+    return causes

@@ -1,0 +1,163 @@
+"""Fetches values from peers that speak `peer-exchange/1`, over a pool of connections.
+
+A request has a connection for itself until its answer has come; the answer is deserialised after
+that, in a thread. What a holder says is checked: an answer to something else ends the session.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import trio
+
+from trouper.actors.errors import PeerUnreachable, ValueUnreadable
+from trouper.actors.fetched import Answer, Fetched, Found, PeerBusy
+from trouper.actors.serialize import THREADS, deserialize, in_thread
+from trouper.wire import messages
+from trouper.wire.cbor import Chunk
+from trouper.wire.codec import MessageDecoder, encode_message
+from trouper.wire.connection import Connection
+from trouper.wire.errors import (
+    CannotConnect,
+    Code,
+    NotEncodable,
+    ProtocolError,
+    SessionClosed,
+    SessionRefused,
+)
+from trouper.wire.events import MessageReceived
+from trouper.wire.messages import MAX_KEYS, Busy, DataReply, Failed, GetData
+from trouper.wire.pool import Pool
+from trouper.wire.vocabulary import Key, Peer
+
+
+class PeerFetcher:
+    """See the module's text. Its `fetch` is a `trouper.actors.fetched.Fetch`.
+
+    Args:
+        pool: Of connections to peers that can do `PEER_EXCHANGE`.
+        limiter: How many threads may deserialise at once.
+    """
+
+    def __init__(self, pool: Pool, *, limiter: trio.CapacityLimiter | None = None) -> None:
+        self._pool = pool
+        self._limiter = limiter or trio.CapacityLimiter(THREADS)
+
+    async def fetch(self, peer: Peer, keys: Sequence[Key], max_nbytes: int) -> Answer:
+        """Ask a peer for values, once; see `Fetch`."""
+        asked, unsayable = _sayable(keys[:MAX_KEYS])
+        left = frozenset(keys[MAX_KEYS:])
+        if not asked:
+            return Fetched({}, unsayable, left)
+        try:
+            async with self._pool.lease(peer) as connection:
+                reply, buffers = await _ask(connection, asked, max_nbytes)
+        except SessionRefused as error:
+            if error.code is Code.BUSY:
+                return PeerBusy()
+            raise PeerUnreachable(f"peer {peer} lets nobody in: {error}") from error
+        except (CannotConnect, SessionClosed, ProtocolError) as error:
+            raise PeerUnreachable(f"peer {peer} gives no answer: {error}") from error
+        except ValueError as error:
+            raise PeerUnreachable(f"peer {peer!r} has no address to connect to: {error}") from error
+        if isinstance(reply, Busy):
+            return PeerBusy()
+        if isinstance(reply, Failed):
+            failed = ValueUnreadable(f"peer {peer} could not answer: {reply.reason}")
+            return Fetched({}, {**unsayable, **dict.fromkeys(asked, failed)}, left)
+        opened = await in_thread(
+            partial(_open, peer, reply, buffers),
+            ((found.type_name, found.nbytes) for found in reply.found),
+            self._limiter,
+        )
+        opened.unreadable.update(unsayable)
+        return Fetched(opened.found, opened.unreadable, left.union(reply.left))
+
+
+def _sayable(keys: Sequence[Key]) -> tuple[tuple[Key, ...], dict[Key, Exception]]:
+    """The keys that a message can have in it, and why it cannot have the others."""
+    try:
+        encode_message(GetData(tuple(keys), 0))
+        return tuple(keys), {}
+    except NotEncodable:
+        sayable: list[Key] = []
+        unsayable: dict[Key, Exception] = {}
+        for key in keys:
+            try:
+                encode_message(GetData((key,), 0))
+                sayable.append(key)
+            except NotEncodable as error:
+                unsayable[key] = error
+        return tuple(sayable), unsayable
+
+
+async def _ask(
+    connection: Connection, keys: tuple[Key, ...], max_nbytes: int
+) -> tuple[DataReply | Busy | Failed, Sequence[Chunk]]:
+    """What the holder answers.
+
+    Raises:
+        ProtocolError: It is no answer to this. The session is given up.
+        SessionClosed: The session is lost, or the holder has closed it.
+    """
+    await connection.send(encode_message(GetData(keys, max_nbytes)))
+    delivery = await connection.receive()
+    try:
+        if not isinstance(delivery, MessageReceived):
+            raise ProtocolError(Code.UNEXPECTED, "the answer was lost in a session that goes on")
+        reply = MessageDecoder().decode(delivery.body, delivery.buffers)
+        if isinstance(reply, GetData):
+            raise ProtocolError(Code.UNEXPECTED, "a holder asks a fetcher for values")
+        if isinstance(reply, DataReply):
+            _check(reply, keys)
+    except ProtocolError as error:
+        connection.abandon(error.reason, error.code)
+        raise
+    return reply, delivery.buffers
+
+
+def _check(reply: DataReply, keys: tuple[Key, ...]) -> None:
+    """Whether each key that was asked for is in one place of a reply, and no other.
+
+    Raises:
+        ProtocolError: It is not so.
+    """
+    told = [
+        *(found.key for found in reply.found),
+        *(unreadable.key for unreadable in reply.unreadable),
+        *reply.missing,
+        *reply.left,
+    ]
+    if len(told) != len(keys) or set(told) != set(keys):
+        raise ProtocolError(
+            Code.MALFORMED, "a data-reply does not tell once of each key that was asked for"
+        )
+
+
+def _open(peer: Peer, reply: DataReply, buffers: Sequence[Chunk]) -> Fetched:
+    """The values in a reply. Raises nothing."""
+    opened = Fetched({}, {})
+    for unreadable in reply.unreadable:
+        opened.unreadable[unreadable.key] = ValueUnreadable(
+            f"peer {peer} cannot send the value of {unreadable.key!r}: {unreadable.reason}"
+        )
+    for found, parts in _parted(reply, buffers):
+        try:
+            opened.found[found.key] = Found(deserialize(parts), found.nbytes, found.type_name)
+        except BaseException as error:  # noqa: BLE001 - of whatever is not as it was at the holder
+            why = ValueUnreadable(
+                f"the value of {found.key!r}, a {found.type_name} of peer {peer}, cannot be read "
+                f"here: {type(error).__name__}: {error}"
+            )
+            why.__cause__ = error
+            opened.unreadable[found.key] = why
+    return opened
+
+
+def _parted(
+    reply: DataReply, buffers: Sequence[Chunk]
+) -> Iterator[tuple[messages.Found, Sequence[Chunk]]]:
+    """Each value with its own buffers; the decoder has counted them."""
+    begin = 0
+    for found in reply.found:
+        yield found, buffers[begin : begin + found.buffers]
+        begin += found.buffers

@@ -1,0 +1,152 @@
+"""How a node introduces itself to its scheduler, and what it says in heartbeats."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, cast
+
+import msgspec
+import trio
+from distributed.versions import get_versions
+
+from trouper.actors.dask_link import DaskLink
+from trouper.actors.heartbeat import interval_of
+from trouper.actors.metrics import Metrics
+from trouper.runtime.cluster.node import ExitCode, Node
+from trouper.runtime.errors import NodeRefused
+from trouper.wire.errors import ProtocolError, SessionClosed
+from trouper.wire.keys import decode_key
+
+logger = logging.getLogger(__name__)
+
+NAME_TAKEN = "name taken"
+"""How a scheduler begins to say that another worker has this name."""
+
+NAME_TAKEN_S = 1.0
+"""After so many seconds it is asked for again."""
+
+FIRST_INTERVAL_S = 1.0
+"""Between heartbeats, if the scheduler does not say."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scheduler wants to know of a node once."""
+
+    nthreads: int
+    memory_limit: int
+    """In bytes; 0 if there is none."""
+    resources: Mapping[str, float]
+    local_directory: str
+
+
+class Pulse:
+    """What the node says of itself in every heartbeat, and makes of the answers."""
+
+    def __init__(self, node: Node, metrics: Metrics) -> None:
+        self._node = node
+        self._metrics = metrics
+
+    def metrics(self) -> dict[str, Any]:
+        """Of the process, and of the machine's state."""
+        ledger = self._node.supervisor.machine.ledger
+        gathers = ledger.flights.values()
+        return self._metrics.sample() | {
+            "managed_bytes": ledger.nbytes,
+            "spilled_bytes": {"memory": 0, "disk": 0},
+            "transfer": {
+                "incoming_bytes": sum(flight.nbytes for flight in gathers),
+                "incoming_count": len(gathers),
+                "incoming_count_total": self._node.fetched_total,
+                "outgoing_bytes": 0,
+                "outgoing_count": self._node.serving,
+                "outgoing_count_total": self._node.served_total,
+            },
+        }
+
+    def vital_signs(self) -> dict[str, Any]:
+        """The arguments of a heartbeat."""
+        now = self._node.now()
+        return {
+            "address": self._node.address,
+            "now": time.time(),
+            "metrics": self.metrics(),
+            "executing": {
+                decode_key(run.key): now - run.start
+                for run in list(self._node.site.running.values())
+            },
+            "extensions": {},
+        }
+
+    def on_answer(self, answer: dict[str, Any], sent: float, received: float) -> None:
+        """Set the clock, or find out that nobody knows this node any more."""
+        if answer.get("status") == "missing":
+            self._node.end(ExitCode.LOST, "the scheduler does not know this node any more")
+        elif isinstance(theirs := answer.get("time"), float) and isfinite(theirs):
+            self._node.clock_ahead_s = theirs - (sent + received) / 2
+
+
+async def register(
+    link: DaskLink, node: Node, pulse: Pulse, facts: Facts, deadline: float
+) -> float:
+    """Introduce a node; how often, in seconds, the scheduler would like to hear of it.
+
+    The comm is the stream between both from then on. A name that is taken is asked for again for a
+    while: its holder may be a node that has died just now, and is still waited for.
+
+    Raises:
+        NodeRefused: The scheduler does not take it, and has said why.
+    """
+    versions = await trio.to_thread.run_sync(get_versions)
+    while True:
+        sent = time.time()
+        answer = await _introduce(link, node, pulse, facts, versions)
+        if answer.get("status") == "OK":
+            break
+        said = answer.get("message") or answer.get("exception_text") or repr(answer)
+        refused = f"the scheduler does not take node {node.name!r}: {said:.500}"
+        again = trio.current_time() + NAME_TAKEN_S
+        if not said.startswith(NAME_TAKEN) or again > deadline:
+            raise NodeRefused(refused)
+        logger.warning("%s; asking again in %g s", refused, NAME_TAKEN_S)
+        await trio.sleep_until(again)
+    pulse.on_answer(answer, sent, time.time())
+    plugins = [name for name in answer.get("worker-plugins") or () if name != "shuffle"]
+    if plugins:
+        logger.warning("a trouper node runs no plugins; not these: %s", plugins)
+    return interval_of(answer) or FIRST_INTERVAL_S
+
+
+async def _introduce(
+    link: DaskLink, node: Node, pulse: Pulse, facts: Facts, versions: dict[str, Any]
+) -> dict[str, Any]:
+    """Say who this is; what the scheduler says to that."""
+    now = time.time()
+    await link.send(
+        {
+            "op": "register-worker",
+            "reply": False,
+            "address": node.address,
+            "status": node.status,
+            "server_id": f"trouper-{node.address}",
+            "name": node.name,
+            "nthreads": facts.nthreads,
+            "memory_limit": facts.memory_limit,
+            "resources": dict(facts.resources),
+            "local_directory": facts.local_directory,
+            "services": {},
+            "nanny": None,
+            "pid": os.getpid(),
+            "versions": versions,
+            "metrics": pulse.metrics(),
+            "extra": {},
+            "now": now,
+            "stimulus_id": f"worker-connect-{now}",
+        }
+    )
+    try:
+        answer = await link.receive()
+    except (ProtocolError, SessionClosed) as error:
+        raise NodeRefused(f"the scheduler does not answer node {node.name!r}: {error}") from error
+    return cast("dict[str, Any]", answer) if type(answer) is dict else {"message": repr(answer)}

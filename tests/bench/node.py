@@ -1,0 +1,304 @@
+"""What a node of trouper's does under a Dask scheduler, beside a worker of Dask's, by turns.
+
+    python tests/bench/node.py
+    python tests/bench/node.py --tasks 200 --rounds 1
+    python tests/bench/node.py --rounds 9 --only "node cws" "stock cws"
+
+The contenders have two threads and no nanny: a node, and ``dask worker`` over the same protocol and
+over Dask's own. In each round each of them gets a fresh scheduler, worker and client, in processes
+of their own. The client talks ``tcp://`` with the scheduler whatever the workers talk, so that its
+part is the same for all. Measured are:
+
+- **no-ops**: a map of so many tasks that do nothing, from submission until the client knows that
+  all are done: tasks per second, and what the worker's process has worked for each;
+- **latency**: ``submit(...).result()``, one at a time; the median of a round;
+- **result**: an array of 100 MB that is in memory on the worker, brought to the client;
+- **exchange**: two workers have 200 arrays of 1 MB each, and each of them needs all of the other's.
+
+Figures are medians over the rounds, with the least and the most beside them. Trust the ratios:
+scheduler and client take their share of the same machine, which is often the larger one.
+"""
+
+import argparse
+import asyncio
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, TextIO
+
+import psutil
+import trio
+
+THREADS = 2
+RESULTS = 3
+RESULT_NBYTES = 100_000_000
+ARRAY_NBYTES = 1_000_000
+ARRAYS = 200
+"""On each of two workers."""
+
+US = "node cws"
+CONTENDERS = {US: "cws", "stock cws": "cws", "stock tcp": "tcp"}
+"""With the protocol of each; the second is whom the targets speak of."""
+
+
+class Target(NamedTuple):
+    """A figure, and what it has to be as a multiple of that of a stock worker."""
+
+    unit: str
+    limit: float
+    at_least: bool
+
+    def reached(self, ratio: float) -> bool:
+        """Whether such a multiple is good enough."""
+        return ratio >= self.limit if self.at_least else ratio <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.at_least else '<='} {self.limit:.1f}x"
+
+
+def targets(counts: Sequence[int]) -> dict[str, Target]:
+    """What is measured, by name."""
+    speed = {f"{count:,} no-ops": Target("tasks/s", 1.2, at_least=True) for count in counts}
+    cost = {f"{count:,} no-ops, CPU": Target("us/task", 0.6, at_least=False) for count in counts}
+    return {
+        **speed,
+        **cost,
+        "latency": Target("ms", 1.0, at_least=False),
+        "result": Target("MB/s", 1.0, at_least=True),
+        "exchange": Target("MB/s", 1.0, at_least=True),
+    }
+
+
+# The processes of a cluster
+
+
+def be_scheduler() -> None:
+    """Dask's; prints where it listens, by protocol."""
+    distributed = importlib.import_module("distributed")
+
+    async def serve() -> None:
+        scheduler = distributed.Scheduler(
+            protocol=["tcp", "cws"],
+            port=[0, 0],
+            host="127.0.0.1",
+            dashboard=False,
+            dashboard_address="127.0.0.1:0",
+        )
+        async with scheduler:
+            listeners = [listener.contact_address for listener in scheduler.listeners]
+            print(json.dumps(dict(zip(("tcp", "cws"), listeners, strict=True))), flush=True)
+            await scheduler.finished()
+
+    asyncio.run(serve())
+
+
+def be_node(scheduler: str, name: str) -> None:
+    """One of trouper's."""
+    opening = importlib.import_module("trouper.runtime.cluster.opening")
+
+    async def work() -> None:
+        async with opening.open_node(scheduler, threads=THREADS, name=name) as node:
+            await node.wait_ended()
+
+    trio.run(work)
+
+
+def worker_command(contender: str, scheduler: str, name: str) -> list[str]:
+    """What starts a worker."""
+    if contender == US:
+        return [sys.executable, __file__, "--be", "node", scheduler, name]
+    stock = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--name", name]
+    limits = ["--nthreads", str(THREADS), "--memory-limit", "0"]
+    return [*stock, *limits, "--no-nanny", "--no-dashboard"]
+
+
+@contextmanager
+def process(command: Sequence[str], log: TextIO) -> Generator[subprocess.Popen[str]]:
+    """A process for the length of a ``with`` block."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+# The work
+
+
+def be_client(contender: str, calls: int, counts: Sequence[int]) -> None:
+    """Start a cluster, have it do all the work, and print the figures."""
+    distributed = importlib.import_module("distributed")
+    with ExitStack() as stack:
+        log = stack.enter_context(tempfile.TemporaryFile("w+"))
+        start = [sys.executable, __file__, "--be", "scheduler"]
+        scheduler = stack.enter_context(process(start, log))
+        assert scheduler.stdout is not None
+        addresses = json.loads(scheduler.stdout.readline())
+        client = stack.enter_context(distributed.Client(addresses["tcp"], timeout=30))
+
+        def add_worker(name: str) -> psutil.Process:
+            command = worker_command(contender, addresses[CONTENDERS[contender]], name)
+            return psutil.Process(stack.enter_context(process(command, log)).pid)
+
+        try:
+            first = add_worker("first")
+            client.wait_for_workers(1, timeout=60)
+            figures = alone(client, first, calls, counts)
+            add_worker("second")
+            client.wait_for_workers(2, timeout=60)
+            figures["exchange"] = exchange(client)
+        except BaseException:
+            log.seek(0)
+            print(log.read(), file=sys.stderr)
+            raise
+    print(json.dumps(figures))
+
+
+def alone(
+    client: Any, worker: psutil.Process, calls: int, counts: Sequence[int]
+) -> dict[str, float]:
+    """What one worker does."""
+    figures: dict[str, float] = {}
+    no_ops(client, worker, 200)  # to warm up
+    for count in counts:
+        seconds, worked = no_ops(client, worker, count)
+        figures[f"{count:,} no-ops"] = count / seconds
+        figures[f"{count:,} no-ops, CPU"] = worked / count * 1e6
+    figures["latency"] = statistics.median([call(client, i) for i in range(calls)]) * 1e3
+    results = [result(client) for _ in range(RESULTS)]
+    figures["result"] = RESULT_NBYTES / statistics.median(results) / 1e6
+    return figures
+
+
+def no_ops(client: Any, worker: psutil.Process, count: int) -> tuple[float, float]:
+    """The seconds that so many tasks take, and those that the worker works for them."""
+    wait = importlib.import_module("distributed").wait
+    before, began = cpu_seconds(worker), time.perf_counter()
+    futures = client.map(bool, range(count), pure=False)
+    wait(futures)
+    seconds = time.perf_counter() - began
+    client.cancel(futures)  # so that the next has nothing of this in its way
+    while client.run_on_scheduler(task_count):
+        time.sleep(0.01)
+    return seconds, cpu_seconds(worker) - before
+
+
+def task_count(dask_scheduler: Any) -> int:
+    """How many tasks a scheduler knows."""
+    return len(dask_scheduler.tasks)
+
+
+def cpu_seconds(worker: psutil.Process) -> float:
+    """What a process has worked."""
+    times = worker.cpu_times()
+    return float(times.user + times.system)
+
+
+def call(client: Any, argument: int) -> float:
+    """The seconds until a client has the result of one task."""
+    began = time.perf_counter()
+    assert client.submit(bool, argument, pure=False).result() is bool(argument)
+    return time.perf_counter() - began
+
+
+def result(client: Any) -> float:
+    """The seconds until a client has a large result that is there."""
+    (future,) = arrays(client, 1, RESULT_NBYTES, "first")
+    began = time.perf_counter()
+    assert future.result().nbytes == RESULT_NBYTES
+    return time.perf_counter() - began
+
+
+def exchange(client: Any) -> float:
+    """At how many MB/s two workers bring each other what they have, all together."""
+    wait = importlib.import_module("distributed").wait
+    ours = arrays(client, ARRAYS, ARRAY_NBYTES, "first")
+    theirs = arrays(client, ARRAYS, ARRAY_NBYTES, "second")
+    began = time.perf_counter()
+    counts = [
+        client.submit(len, ours, workers="second"),
+        client.submit(len, theirs, workers="first"),
+    ]
+    wait(counts)
+    seconds = time.perf_counter() - began
+    assert client.gather(counts) == [ARRAYS, ARRAYS]
+    return 2 * ARRAYS * ARRAY_NBYTES / seconds / 1e6
+
+
+def arrays(client: Any, count: int, nbytes: int, worker: str) -> Any:
+    """Arrays that are in the memory of a worker."""
+    distributed, numpy = map(importlib.import_module, ("distributed", "numpy"))
+    futures = client.map(numpy.ones, [nbytes] * count, dtype="u1", pure=False, workers=worker)
+    distributed.wait(futures)
+    return futures
+
+
+# The table
+
+
+def one_round(contender: str, calls: int, counts: Sequence[int]) -> dict[str, float]:
+    """What a fresh cluster has done."""
+    command = [sys.executable, __file__, "--be", "client", contender, str(calls)]
+    command += map(str, counts)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def report(rounds: dict[str, list[dict[str, float]]], counts: Sequence[int]) -> Iterator[str]:
+    """The lines of the table: for each work, a line for each contender."""
+    yield f"{'':31}{'median':>10}{'least':>10}{'most':>10}{'node is':>10}  target"
+    for work, target in targets(counts).items():
+        yield f"{work} ({target.unit})"
+        medians = {
+            contender: statistics.median(figures[work] for figures in its_rounds)
+            for contender, its_rounds in rounds.items()
+        }
+        for contender, its_rounds in rounds.items():
+            figures = [figures[work] for figures in its_rounds]
+            line = f"  {contender:29}"
+            line += "".join(f"{n:10,.1f}" for n in (medians[contender], min(figures), max(figures)))
+            if contender != US and US in rounds:
+                ratio = medians[US] / medians[contender]
+                line += f"{ratio:9.2f}x"
+                if CONTENDERS[contender] == CONTENDERS[US]:
+                    line += f"  {target} {'reached' if target.reached(ratio) else 'MISSED'}"
+            yield line
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument(
+        "--tasks", type=int, nargs="+", default=[1000, 5000], help="no-ops in a map"
+    )
+    parser.add_argument("--calls", type=int, default=100, help="whose latency is measured")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    options = parser.parse_args(arguments)
+    rounds: dict[str, list[dict[str, float]]] = {contender: [] for contender in options.only}
+    for _ in range(options.rounds):
+        for contender, its_rounds in rounds.items():
+            its_rounds.append(one_round(contender, options.calls, options.tasks))
+    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
+    print(f"{options.rounds} rounds, {os.cpu_count()} CPUs, load at the end {load}")
+    print("\n".join(report(rounds, options.tasks)))
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["--be", "scheduler"]:
+            be_scheduler()
+        case ["--be", "node", scheduler, name]:
+            be_node(scheduler, name)
+        case ["--be", "client", contender, calls, *counts]:
+            be_client(contender, int(calls), list(map(int, counts)))
+        case arguments:
+            main(arguments)

@@ -1,0 +1,63 @@
+"""Comms of Dask's in one process: both sides of one, in a loop that must leave nothing behind."""
+
+import asyncio
+import gc
+import importlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+core: Any = importlib.import_module("distributed.comm.core")
+protocol: Any = importlib.import_module("distributed.protocol")
+CommClosedError: type[OSError] = core.CommClosedError
+Serialize: Any = protocol.Serialize
+ToPickle: Any = protocol.ToPickle
+
+PATIENCE_S = 30.0
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    """In a loop of its own, which must leave nothing behind."""
+
+    async def in_time() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await story()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:  # that have just been told
+            _, others = await asyncio.wait(others, timeout=5)
+        assert not others, "tasks were left behind"
+
+    asyncio.run(in_time())
+    gc.collect()  # a socket that was left behind warns now, and warnings are errors
+
+
+@asynccontextmanager
+async def comms(
+    scheme: str = "cws", *, deserialize: bool = True, **connection_args: Any
+) -> AsyncGenerator[tuple[Any, Any]]:
+    """A comm from both its sides: who dialled, and who listened."""
+    accepted: asyncio.Queue[Any] = asyncio.Queue()
+    done = asyncio.Event()
+
+    async def handle(comm: Any) -> None:
+        await accepted.put(comm)
+        await done.wait()
+
+    listener = await core.listen(
+        f"{scheme}://127.0.0.1:0", handle, deserialize=deserialize, **connection_args
+    )
+    try:
+        dialled = await core.connect(
+            listener.contact_address, deserialize=deserialize, **connection_args
+        )
+        listening = await accepted.get()
+        try:
+            yield dialled, listening
+            await dialled.close()
+            await listening.close()
+        finally:
+            dialled.abort()
+            listening.abort()
+    finally:
+        done.set()
+        listener.stop()
