@@ -57,9 +57,9 @@ def vector() -> bytes:
     data = MAGIC + writer.header(header(CONFIG, run="00112233aabbccdd", begun_s=1.75e9))
     for at_us, batch in groupby(LIFE[:-1], key=lambda said: said[0]):
         told = [(stimulus, machine.handle(stimulus)) for _, stimulus in batch]
-        data += writer.batch(at_us, noted(told)).frame
+        data += writer.batch(at_us, noted(told))[0]
     at_us, refused = LIFE[-1]
-    return data + writer.batch(at_us, noted([(refused, "StimulusError")])).frame
+    return data + writer.batch(at_us, noted([(refused, "StimulusError")]))[0]
 
 
 # A reader that knows nothing but the page
@@ -164,7 +164,7 @@ def test_stimuli_of_every_kind_are_in_the_grammar() -> None:
             told.append((stimulus, machine.handle(stimulus)))
         except StimulusError:
             told.append((stimulus, "StimulusError"))
-    ((body, previous),) = frames(MAGIC + RecordWriter(0).batch(0, noted(told)).frame)
+    ((body, previous),) = frames(MAGIC + RecordWriter(0).batch(0, noted(told))[0])
     summary, rows = batch(body, previous)
     grammar("summary").validate_cbor(cbor2.dumps(summary))
     assert {row[0] for row in rows} == set(range(len(STIMULI)))

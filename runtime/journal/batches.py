@@ -5,8 +5,9 @@ a batch, a check for each, and then their *rows*. If the frame is torn or corrup
 how many of its records are whole.
 """
 
-import struct
+import sys
 import zlib
+from array import array
 from collections.abc import Sequence
 from itertools import accumulate, pairwise, repeat
 
@@ -64,12 +65,18 @@ def _read_summary(data: bytes) -> Summary:
 
 def numbers_to_bytes(numbers: Sequence[int]) -> bytes:
     """Four bytes for each."""
-    return struct.pack(f">{len(numbers)}I", *numbers)
+    made = array("I", numbers)
+    if sys.byteorder == "little":
+        made.byteswap()
+    return made.tobytes()
 
 
-def numbers_from_bytes(data: bytes) -> tuple[int, ...]:
+def numbers_from_bytes(data: bytes) -> Sequence[int]:
     """What `numbers_to_bytes` was given."""
-    return struct.unpack(f">{len(data) // 4}I", data)
+    made = array("I", data)
+    if sys.byteorder == "little":
+        made.byteswap()
+    return made
 
 
 def join(summary: Summary, rows: Sequence[bytes], previous: int) -> bytes:

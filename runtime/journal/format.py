@@ -140,6 +140,9 @@ class Noted(msgspec.Struct, frozen=True):
     def parts(self, size: int) -> Iterator["Noted"]:
         """The same, so many stimuli at a time."""
         count = len(self.answers)  # of a batch that was broken off, some stimuli have none
+        if count == len(self.stimuli) <= size:
+            yield self
+            return
         for begin in range(0, count, size):
             end = min(begin + size, count)
             errors = {n - begin: name for n, name in self.errors.items() if begin <= n < end}

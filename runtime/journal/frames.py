@@ -23,16 +23,20 @@ class BrokenFrame(Exception):
     """A frame that is not as it was written. Who reads knows which it is."""
 
 
-def head(length: int) -> bytes:
-    """The length of a body, guarded: any change of a single byte is noticed (a test tries all)."""
+def _head(length: int) -> bytes:
     plain = length.to_bytes(4, "big")
     return plain + (zlib.crc32(plain) & 0xFF).to_bytes(1, "big")
 
 
-_HEADS = [head(length) for length in range(256)]
-"""Of those that nearly all frames have."""
+_HEADS = [_head(length) for length in range(256)]
+"""Of those that nearly all small frames have."""
 
 _LENGTHS = {guarded: length for length, guarded in enumerate(_HEADS)}
+
+
+def head(length: int) -> bytes:
+    """A length, guarded: any change of a single byte is noticed (a test tries all)."""
+    return _HEADS[length] if length < 256 else _head(length)
 
 
 class FrameWriter:
@@ -44,8 +48,7 @@ class FrameWriter:
 
     def frame(self, body: bytes) -> bytes:
         """The next frame."""
-        length = len(body)
-        framed = (_HEADS[length] if length < 256 else head(length)) + body
+        framed = head(len(body)) + body
         self.check = check = zlib.crc32(framed, self.check)
         return framed + check.to_bytes(_CHECK_NBYTES, "big")
 

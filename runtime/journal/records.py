@@ -2,8 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
-from itertools import chain
-from typing import NamedTuple
+from typing import TypeAlias
 
 import msgspec
 
@@ -33,14 +32,11 @@ from trouper.wire.stimuli import Stimulus
 _CODES = {word: code for code, word in enumerate(INSTRUCTION_TYPES)}
 
 
-class Written(NamedTuple):
-    """What has become of a batch."""
+Written: TypeAlias = tuple[bytes, int, Exception | None]
+"""A frame, how many records there are in it, and why there are no more, if one cannot be written.
 
-    frame: bytes
-    size: int
-    """How many records there are in it."""
-    failure: Exception | None
-    """Why there are no more, if one could not be written."""
+A plain tuple, for a worker with little to do has a batch for each stimulus.
+"""
 
 
 class RecordWriter:
@@ -53,6 +49,7 @@ class RecordWriter:
     def __init__(self, at_us: int) -> None:
         self.frames = FrameWriter()
         self._teller = Teller()
+        self._packed = bytearray()
         self._at_us = at_us
 
     def header(self, header: Header) -> bytes:
@@ -69,7 +66,7 @@ class RecordWriter:
         failure: Exception | None = None
         self._teller.begin_batch()
         number_of, say = self._teller.number_of, self._teller.say
-        packed = bytearray()
+        packed = self._packed
         try:
             for stimulus, answer in zip(noted.stimuli, noted.answers, strict=True):
                 row = pack(TO_ROW[type(stimulus)](stimulus, number_of, say))
@@ -83,19 +80,19 @@ class RecordWriter:
             failure = error
         count = len(rows)
         if not count:
-            return Written(b"", 0, failure)
+            return b"", 0, failure
         answers = noted.answers[:count]
         summary = Summary(
             at_us - self._at_us,
             [*map(len, rows)],
             numbers_to_bytes(digests),
             [*map(len, answers)],
-            bytes(map(_CODES.__getitem__, map(type, chain.from_iterable(answers)))),
+            bytes([_CODES[type(word)] for answer in answers for word in answer]),
             noted.errors,
         )
         self._at_us = at_us
         frame = self.frames.frame(join(summary, rows, self.frames.check))
-        return Written(frame, count, failure)
+        return frame, count, failure
 
 
 class RecordReader:
