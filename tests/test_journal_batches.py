@@ -38,7 +38,7 @@ def test_a_batch_comes_back() -> None:
 
 def test_numbers_come_back() -> None:
     numbers = (0, 1, 0xFFFF_FFFF)
-    assert numbers_from_bytes(numbers_to_bytes(numbers)) == numbers
+    assert tuple(numbers_from_bytes(numbers_to_bytes(numbers))) == numbers
 
 
 def test_wherever_it_is_torn_the_whole_rows_are_found() -> None:
