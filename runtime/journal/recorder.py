@@ -140,11 +140,11 @@ class Recorder:
 
     def _flush(self) -> None:
         noted, self._noted = self._noted, Noted()
-        if self._hasher is not None:
-            noted = self._hasher.noted(noted)
         for part in noted.parts(BATCH):
             if self._writer.error is not None:
                 return
+            if self._hasher is not None:
+                part = self._hasher.noted(part)
             frame, size, failure = self._records.batch(self._at_us, part)
             self._count += size
             self._left_nbytes -= len(frame)
