@@ -65,6 +65,8 @@ def _read_summary(data: bytes) -> Summary:
 
 def numbers_to_bytes(numbers: Sequence[int]) -> bytes:
     """Four bytes for each."""
+    if len(numbers) == 1:  # the batch of a worker with little to do
+        return numbers[0].to_bytes(4, "big")
     made = array("I", numbers)
     if sys.byteorder == "little":
         made.byteswap()
