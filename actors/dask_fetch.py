@@ -3,8 +3,8 @@
 Imports Dask: for nodes of a cluster only.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias, cast
 
 import trio
 from distributed.protocol import Serialized as DaskSerialized
@@ -17,6 +17,8 @@ from trouper.wire.dask_message import Serialized
 from trouper.wire.keys import decode_key
 from trouper.wire.vocabulary import Key
 
+Sent: TypeAlias = dict[Key, object]
+"""Values as they were sent, not opened yet."""
 
 class Link(Protocol):
     """A comm, whatever it is made of."""
@@ -30,8 +32,8 @@ class Link(Protocol):
         ...
 
 
-async def get_data(link: Link, keys: Sequence[Key], us: str) -> Answer:
-    """Ask for values once.
+async def ask_for_data(link: Link, keys: Sequence[Key], us: str) -> Sent | PeerBusy:
+    """Ask for values once; `load_data` opens what comes, when others may have the link.
 
     Args:
         link: A comm with the one who holds them.
@@ -47,22 +49,26 @@ async def get_data(link: Link, keys: Sequence[Key], us: str) -> Answer:
     if answer.get("status") == "busy":
         return PeerBusy()
     data = answer.get("data")
-    if answer.get("status") != "OK" or not isinstance(data, dict):
+    if answer.get("status") != "OK" or type(data) is not dict:
         said = answer.get("exception_text", reply)
         raise PeerUnreachable(f"the request for {len(keys)} values has failed: {said!r:.200}")
     await link.send("OK")
-    sent = cast("dict[Any, object]", data)
-    serialized = {wanted[key]: value for key, value in sent.items() if key in wanted}
-    return await trio.to_thread.run_sync(_load_all, serialized)
+    return {wanted[key]: value for key, value in data.items() if key in wanted}
 
 
-def _load_all(serialized: Mapping[Key, object]) -> Fetched:
-    """What was sent, opened; in a thread, as it may be large and is users' code."""
+async def load_data(answer: Sent | PeerBusy) -> Answer:
+    """What was sent, opened: in a thread, as it may be large and is users' code."""
+    if isinstance(answer, PeerBusy):
+        return answer
+    return await trio.to_thread.run_sync(_load_all, answer)
+
+
+def _load_all(sent: Sent) -> Fetched:
     found: dict[Key, Found] = {}
     unreadable: dict[Key, Exception] = {}
-    for key, sent in serialized.items():
+    for key, item in sent.items():
         try:
-            value = load(sent) if isinstance(sent, (Serialized, DaskSerialized)) else sent
+            value = load(item) if isinstance(item, (Serialized, DaskSerialized)) else item
             found[key] = Found(value, sizeof(value), type(value).__qualname__)
         except Exception as error:  # noqa: BLE001 - whatever users' classes raise
             unreadable[key] = error

@@ -4,11 +4,12 @@ import logging
 import random
 import ssl
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from weakref import WeakKeyDictionary
 
 import trio
 
-from trouper.actors.dask_fetch import get_data
+from trouper.actors.dask_fetch import ask_for_data, load_data
 from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_tcp import SCHEMES, dial_tcp
 from trouper.actors.errors import PeerUnreachable
@@ -17,28 +18,38 @@ from trouper.runtime.cluster.addresses import websocket_url
 from trouper.runtime.errors import NodeRefused
 from trouper.wire.backoff import Backoff
 from trouper.wire.connect import connect
+from trouper.wire.connection import Connection
 from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import CannotConnect, ProtocolError, SessionClosed, SessionRefused
+from trouper.wire.pool import Pool, open_pool
 from trouper.wire.vocabulary import Key, Peer
 
 logger = logging.getLogger(__name__)
 
 
 class Dialler:
-    """Opens comms.
+    """Opens comms. Those on which values are fetched are kept for a while, in a pool.
+
+    Made by `open_dialler`.
 
     Args:
         us: What the node says of itself.
         address: Where others reach the node.
         token: What entitles to connect; empty for none.
         tls: Whom to trust, and what to show.
+        pool: Of connections to other workers.
     """
 
-    def __init__(self, us: Endpoint, address: Peer, token: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, us: Endpoint, address: Peer, token: str, tls: ssl.SSLContext | None, pool: Pool
+    ) -> None:
         self._us = us
         self._address = address
         self._token = token
         self._tls = tls
+        self._pool = pool
+        self._links = WeakKeyDictionary[Connection, DaskLink]()
+        """The comms on the pool's connections."""
 
     @asynccontextmanager
     async def dial(self, address: str, *, resumable: bool = False) -> AsyncGenerator[DaskLink]:
@@ -85,9 +96,34 @@ class Dialler:
         """The link of the gather actor: see `trouper.actors.fetched.Fetch`."""
         if peer.startswith(SCHEMES):  # a stock worker
             async with dial_tcp(peer, self._tls, self._us.limits) as tcp_link:
-                return await get_data(tcp_link, keys, self._address)
+                answer = await ask_for_data(tcp_link, keys, self._address)
+            return await load_data(answer)
         try:
-            async with self.dial(peer) as link:
-                return await get_data(link, keys, self._address)
+            async with self._pool.lease(websocket_url(peer)) as connection:
+                answer = await ask_for_data(await self._link_on(connection), keys, self._address)
         except (CannotConnect, SessionRefused, SessionClosed, ProtocolError, ValueError) as error:
             raise PeerUnreachable(f"peer {peer}: {error}") from error
+        return await load_data(answer)
+
+    async def _link_on(self, connection: Connection) -> DaskLink:
+        """The comm on a connection; both sides have said what they can do when it was new."""
+        link = self._links.get(connection)
+        if link is None:
+            link = DaskLink(connection)
+            await link.shake_hands()
+            self._links[connection] = link
+        return link
+
+    def forget(self, peer: Peer) -> None:
+        """A worker is gone: keep no connection to it."""
+        with suppress(ValueError):  # one of another scheme, to which there is none
+            self._pool.forget(websocket_url(peer))
+
+
+@asynccontextmanager
+async def open_dialler(
+    us: Endpoint, address: Peer, token: str, tls: ssl.SSLContext | None
+) -> AsyncGenerator[Dialler]:
+    """A dialler for the length of an ``async with`` block; see `Dialler`."""
+    async with open_pool(us, token=token, tls=tls) as pool:
+        yield Dialler(us, address, token, tls, pool)

@@ -8,7 +8,7 @@ about tasks. `open_node` (in `opening`) puts the parts together and owns their l
 import itertools
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import IntEnum
 from typing import Any, cast, get_args
 
@@ -79,9 +79,22 @@ class _Request:
 
 
 class Node:
-    """See the module's text. Made by `open_node`."""
+    """See the module's text. Made by `open_node`.
 
-    def __init__(self, name: str | int, address: Peer, worker: DaskWorker) -> None:
+    Args:
+        name: Unique among the workers of its scheduler.
+        address: Where others reach it.
+        worker: What its tasks get from `distributed.get_worker`.
+        forget: Drops the connections to another worker.
+    """
+
+    def __init__(
+        self,
+        name: str | int,
+        address: Peer,
+        worker: DaskWorker,
+        forget: Callable[[Peer], None],
+    ) -> None:
         self.name = name
         self.address = address
         """Where others reach it."""
@@ -108,6 +121,7 @@ class Node:
         self._arrivals = Arrivals()
         self._numbers = itertools.count(1)
         self._requests: dict[str, _Request] = {}
+        self._forget = forget
 
     # What its owner asks
 
@@ -228,6 +242,7 @@ class Node:
     def on_lost_worker(self, address: Peer) -> None:
         """Another worker is gone: keep no connection to it."""
         logger.info("worker %s is gone", address)
+        self._forget(address)
 
     def on_refused(self, op: object, error: Exception) -> None:
         """Answer what can be answered; the rest is a matter for the log."""
