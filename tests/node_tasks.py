@@ -147,11 +147,6 @@ def held_here(key: str, dask_worker: Any) -> Any:
     return dask_worker.data.get(key)
 
 
-def slow_name(_: int, delay_s: float) -> str:
-    time.sleep(delay_s)
-    return str(get_worker().name)
-
-
 def scatter_inside(number: int) -> int:
     with worker_client() as client:
         (numbers,) = client.scatter([list(range(number))])

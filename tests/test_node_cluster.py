@@ -339,11 +339,17 @@ def test_plugins_are_refused(client: Any) -> None:
 # Who comes and goes; the last ones, as they do
 
 
-def test_a_node_that_joins_later_steals(client: Any, nodes: Cluster) -> None:
-    futures = client.map(tasks.slow_name, range(60), delay_s=0.1, pure=False)
-    until(lambda: any(future.done() for future in futures))
+def test_a_node_that_joins_later_steals(client: Any, nodes: Cluster, gate: Path) -> None:
+    everybody = set(workers(client).values())
+    blocked = client.map(tasks.wait_for_file, [str(gate)] * 2, pure=False)
+    until(lambda: all(client.processing()[one] for one in everybody))
+    futures = [client.submit(tasks.name_of_worker, key=f"stolen{n:c}") for n in range(97, 117)]
+    until(lambda: len(set().union(*client.processing().values())) == 22)
     nodes.node("c")
-    assert set(results_of(client, futures)) == {"a", "b", "c"}
+    until(lambda: any(future.done() for future in futures))
+    gate.touch()
+    assert set(results_of(client, blocked)) == {"a", "b"}
+    assert "c" in results_of(client, futures)
     kept = client.map(tasks.inc, range(6), workers=["c"], pure=False)
     distributed.wait(kept, timeout=PATIENCE_S)
     gone = client.retire_workers([workers(client)["c"]])

@@ -106,6 +106,6 @@ def test_the_shuffle_of_workers_among_themselves_is_refused(both: dict[str, Any]
     table = dataframe.from_pandas(pandas.DataFrame({"x": range(100)}), npartitions=4)
     with dask.config.set({"dataframe.shuffle.method": "p2p"}):
         future = both["nodes"].compute(table.shuffle("x"))
-    with pytest.raises(RuntimeError, match="P2P .* failed") as caught:
+    with pytest.raises(RuntimeError, match=r"P2P .* failed") as caught:
         result_of(future)
     assert "shuffle with tasks" in str(caught.value.__cause__)

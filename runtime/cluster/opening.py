@@ -326,9 +326,10 @@ async def _take_leave(node: Node, link: DaskLink) -> None:
                 await link.send([*node.outbox.rest(), {"op": "close-stream"}])
             await node.wind_down()
     finally:
+        keys = [job.key for job in node.supervisor.owed]
+        if keys:
+            logger.warning("node %s leaves %d task(s): %s", node.name, len(keys), keys[:10])
         if node.supervisor.is_idle():
             node.supervisor.close()
         else:
-            keys = [job.key for job in node.supervisor.owed]
-            logger.warning("node %s leaves %d task(s): %s", node.name, len(keys), keys[:10])
             node.supervisor.abandon()
