@@ -292,6 +292,7 @@ def test_call_stacks_of_what_runs(client: Any, gate: Path) -> None:
     def stack() -> Any:
         return client.call_stack([future]).get(workers(client)["a"])
 
+    until(lambda: client.processing()[workers(client)["a"]])
     until(stack)
     assert "wait_for_file" in "".join(stack()[future.key])
     gate.touch()
