@@ -9,6 +9,7 @@ worker and the state of its thread pool, in a context variable and in two thread
 # pyright: reportPrivateUsage=false, reportArgumentType=false
 # `DaskWorker` is put where Dask keeps a `distributed.Worker`, and no subclass of it.
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NoReturn, Protocol
@@ -22,6 +23,11 @@ from distributed.worker import _worker_cvar as worker_variable
 from trouper.actors.errors import NotSupported
 from trouper.actors.job import Job
 from trouper.wire.keys import UserKey, decode_key
+
+logger = logging.getLogger(__name__)
+
+CLOSING_S = 5
+"""How long the end of a client is waited for; its scheduler may be gone."""
 
 
 class Host(Protocol):
@@ -171,7 +177,10 @@ class DaskWorker:
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
-            client.close(timeout=5)
+            try:
+                client.close(timeout=CLOSING_S)
+            except TimeoutError as error:
+                logger.warning("the client of this node's tasks does not close: %s", error)
 
 
 class Seat:

@@ -255,7 +255,8 @@ def _assemble(
         nthreads=options.threads,
         local_directory=str(directory),
     )
-    stack.callback(worker.close)
+    # In a thread: the client may have comms with this very node, which take part in their end.
+    stack.push_async_callback(trio.to_thread.run_sync, worker.close, abandon_on_cancel=True)
     config = Config(
         slots={THREAD: options.threads},
         resources=dict(options.resources),
