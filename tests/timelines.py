@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 from random import Random
 
-from journals import THREADS, Clock, header, options
+from journals import THREADS, Clock, header, noted, options
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.journal.frames import MAGIC
@@ -118,7 +118,8 @@ class Simulation:
 
     def _tell(self, stimulus: Stimulus) -> None:
         instructions = self._machine.handle(stimulus)
-        self._write(self._writer.record(self._now_us, stimulus, instructions))
+        frame, _, _ = self._writer.batch(self._now_us, noted([(stimulus, instructions)]))
+        self._write(frame)
         for instruction in instructions:
             self._obey(instruction)
 
