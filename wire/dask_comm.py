@@ -159,9 +159,9 @@ class SessionComm(Comm):
             "recipient": self.remote_info,
             **self.handshake_options,
         }
-        size = safe_sizeof(msg, default_size=-1) if OFFLOAD_THRESHOLD else 0
+        size = _sizeof(msg) if OFFLOAD_THRESHOLD and self.allow_offload else 0
         body, buffers = await self._maybe_offload(
-            size == -1 or size > OFFLOAD_THRESHOLD,
+            size < 0 or size > OFFLOAD_THRESHOLD,
             lambda: encode_for_dask(
                 msg, serializers=serializers, on_error=on_error or "message", context=context
             ),
@@ -203,6 +203,18 @@ class SessionComm(Comm):
         self._closed = True
         self._finalizer.detach()
         raise CommClosedError(f"in {self!r}: {error}") from error
+
+
+def _sizeof(message: Any) -> int:
+    """About how many bytes a message has; -1 if that cannot be told.
+
+    A batch of a stream is reckoned by its last op. Most have some tasks of one kind, and to reckon
+    all takes Dask more time than to write them.
+    """
+    if type(message) is list and message:
+        return len(message) * _sizeof(message[-1])
+    size: int = safe_sizeof(message, default_size=-1)
+    return size
 
 
 def _let_go(connection: AsyncioConnection, loop: asyncio.AbstractEventLoop, name: str) -> None:
