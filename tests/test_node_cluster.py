@@ -365,3 +365,11 @@ def test_a_restart_ends_nodes_that_nobody_starts_again(nodes: Cluster, client: A
         client.restart_workers([workers(client)["lonely"]], timeout=2)
     lonely.end()
     assert lonely.exit_code() == 0
+
+
+def test_a_restart_of_all_does_not_bring_them_back(nodes: Cluster, connected: Any) -> None:
+    with pytest.raises(Exception, match="only 0 have returned"):
+        connected.restart(timeout=3)
+    for name in ("a", "b"):
+        assert nodes.processes[name].exit_code() == 0
+        assert "scheduler-restart" in nodes.processes[name].lines("has ended")[-1]

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 import node_tasks as tasks
 import numpy as np
@@ -85,8 +85,8 @@ def same(ours: Any, theirs: Any) -> bool:
         return np.allclose(ours, theirs, rtol=1e-12, atol=0)
     if isinstance(ours, pandas.DataFrame | pandas.Series):
         return bool(ours.sort_index().equals(theirs.sort_index()))
-    if isinstance(ours, list):
-        return sorted(map(repr, ours)) == sorted(map(repr, theirs))  # pyright: ignore
+    if type(ours) is list:
+        return sorted(map(repr, cast("list[object]", ours))) == sorted(map(repr, theirs))
     return bool(ours == theirs)
 
 
