@@ -4,11 +4,11 @@ Imports Dask: for nodes of a cluster only.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import trio
+from distributed.protocol import Serialized as DaskSerialized
 
-from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_values import load
 from trouper.actors.errors import PeerUnreachable
 from trouper.actors.fetched import Answer, Fetched, Found, PeerBusy
@@ -20,8 +20,19 @@ from trouper.wire.vocabulary import Key
 Sent: TypeAlias = dict[Key, object]
 """Values as they were sent, not opened yet."""
 
+class Link(Protocol):
+    """A comm, whatever it is made of."""
 
-async def ask_for_data(link: DaskLink, keys: Sequence[Key], us: str) -> Sent | PeerBusy:
+    async def send(self, message: object) -> None:
+        """Send a message."""
+        ...
+
+    async def call(self, op: str, **arguments: Any) -> Any:
+        """Ask for something, and wait for the answer."""
+        ...
+
+
+async def ask_for_data(link: Link, keys: Sequence[Key], us: str) -> Sent | PeerBusy:
     """Ask for values once; `load_data` opens what comes, when others may have the link.
 
     Args:
@@ -57,7 +68,7 @@ def _load_all(sent: Sent) -> Fetched:
     unreadable: dict[Key, Exception] = {}
     for key, item in sent.items():
         try:
-            value = load(item) if isinstance(item, Serialized) else item
+            value = load(item) if isinstance(item, (Serialized, DaskSerialized)) else item
             found[key] = Found(value, sizeof(value), type(value).__qualname__)
         except Exception as error:  # noqa: BLE001 - whatever users' classes raise
             unreadable[key] = error

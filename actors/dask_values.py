@@ -18,7 +18,10 @@ import cloudpickle
 import dask.config
 import tblib.pickling_support
 from dask.utils import typename
-from distributed.protocol import deserialize, pickle, serialize
+from distributed.protocol import Serialized as DaskSerialized
+from distributed.protocol import pickle, serialize
+from distributed.protocol.compression import decompress
+from distributed.protocol.serialize import merge_and_deserialize
 from distributed.utils import truncate_exception
 
 from trouper.wire.dask_message import Serialized
@@ -39,9 +42,15 @@ def dump(value: object, families: Sequence[str] = FAMILIES, pickle_protocol: int
     return Serialized(header, frames)
 
 
-def load(serialized: Serialized) -> object:
-    """The value that others have sent. Raises whatever users' classes raise."""
-    return cast("object", deserialize(serialized.header, list(serialized.frames)))
+def load(serialized: Serialized | DaskSerialized) -> object:
+    """The value that others have sent. Raises whatever users' classes raise.
+
+    Who sends with ``tcp://`` may have cut and compressed its frames, also if it comes by a relay.
+    """
+    header, frames = serialized.header, list(serialized.frames)
+    if "compression" in header:
+        frames = decompress(header, frames)
+    return cast("object", merge_and_deserialize(header, frames))
 
 
 def type_of(kind: type) -> tuple[bytes, str]:
@@ -62,8 +71,9 @@ def error_message(error: BaseException, status: str = "error") -> dict[str, Any]
     """What Dask's programs raise again as this exception, with its traceback.
 
     The exception is pickled, with the pickle serialised as a value: two layers. One that cannot be
-    pickled and unpickled becomes a plain `Exception` with its text; one that is too long is cut.
-    Raises nothing, whatever users' exceptions do.
+    pickled and unpickled becomes a plain `Exception` with its text; so does one like `SystemExit`,
+    which would end the client that raises it again. One that is too long is cut. Raises nothing,
+    whatever users' exceptions do.
     """
     most = cast("int", dask.config.get("distributed.admin.max-error-length"))
     chain = list(_causes(error))
@@ -88,7 +98,7 @@ def _brief(error: BaseException, most: int) -> tuple[bytes, str]:
     except Exception:  # noqa: BLE001 - whatever users' classes raise
         text = f"<{type(error).__qualname__}, which cannot be shown as text>"
         short = None
-    said = None if short is None else _loadable(short)
+    said = _loadable(short) if isinstance(short, Exception) else None
     return said or pickle.dumps(Exception(cut_reason(text))), text
 
 

@@ -9,9 +9,10 @@ worker and the state of its thread pool, in a context variable and in two thread
 # pyright: reportPrivateUsage=false, reportArgumentType=false
 # `DaskWorker` is put where Dask keeps a `distributed.Worker`, and no subclass of it.
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from dask.utils import parse_timedelta
 from distributed import Client, Security
@@ -19,8 +20,14 @@ from distributed.threadpoolexecutor import thread_state as pool_state
 from distributed.utils import thread_state as task_state
 from distributed.worker import _worker_cvar as worker_variable
 
+from trouper.actors.errors import NotSupported
 from trouper.actors.job import Job
 from trouper.wire.keys import UserKey, decode_key
+
+logger = logging.getLogger(__name__)
+
+CLOSING_S = 5
+"""How long the end of a client is waited for; its scheduler may be gone."""
 
 
 class Host(Protocol):
@@ -124,6 +131,18 @@ class DaskWorker:
         self.host.send_event([topic] if isinstance(topic, str) else topic, msg)
 
     @property
+    def plugins(self) -> NoReturn:
+        """There are none; P2P shuffles look for theirs here.
+
+        Raises:
+            NotSupported: Always.
+        """
+        raise NotSupported(
+            "a trouper node runs no plugins, and so no P2P shuffles; shuffle with tasks, "
+            'dask.config.set({"dataframe.shuffle.method": "tasks"})'
+        )
+
+    @property
     def data(self) -> Data:
         """What is in memory here."""
         return Data(self.host)
@@ -158,7 +177,10 @@ class DaskWorker:
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
-            client.close(timeout=5)
+            try:
+                client.close(timeout=CLOSING_S)
+            except TimeoutError as error:
+                logger.warning("the client of this node's tasks does not close: %s", error)
 
 
 class Seat:

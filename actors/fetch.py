@@ -1,7 +1,8 @@
 """Fetches values from peers that speak `peer-exchange/1`, over a pool of connections.
 
 A request has a connection for itself until its answer has come; the answer is deserialised after
-that, in a thread. What a holder says is checked: an answer to something else ends the session.
+that, in a thread, which no cancellation can stop: it is waited for. What a holder says is checked:
+an answer to something else ends the session.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ import trio
 
 from trouper.actors.errors import PeerUnreachable, ValueUnreadable
 from trouper.actors.fetched import Answer, Fetched, Found, PeerBusy
+from trouper.actors.job import is_ours
 from trouper.actors.serialize import THREADS, deserialize, in_thread
 from trouper.wire import messages
 from trouper.wire.cbor import Chunk
@@ -44,13 +46,13 @@ class PeerFetcher:
 
     async def fetch(self, peer: Peer, keys: Sequence[Key], max_nbytes: int) -> Answer:
         """Ask a peer for values, once; see `Fetch`."""
-        asked, unsayable = _sayable(keys[:MAX_KEYS])
+        asked, request, unsayable = _request(keys[:MAX_KEYS], max_nbytes)
         left = frozenset(keys[MAX_KEYS:])
         if not asked:
             return Fetched({}, unsayable, left)
         try:
             async with self._pool.lease(peer) as connection:
-                reply, buffers = await _ask(connection, asked, max_nbytes)
+                reply, buffers = await _ask(connection, asked, request)
         except SessionRefused as error:
             if error.code is Code.BUSY:
                 return PeerBusy()
@@ -73,25 +75,28 @@ class PeerFetcher:
         return Fetched(opened.found, opened.unreadable, left.union(reply.left))
 
 
-def _sayable(keys: Sequence[Key]) -> tuple[tuple[Key, ...], dict[Key, Exception]]:
-    """The keys that a message can have in it, and why it cannot have the others."""
+def _request(
+    keys: Sequence[Key], max_nbytes: int
+) -> tuple[tuple[Key, ...], bytes, dict[Key, Exception]]:
+    """The keys that a request can have in it, the request, and why it cannot have the others."""
     try:
-        encode_message(GetData(tuple(keys), 0))
-        return tuple(keys), {}
+        return tuple(keys), encode_message(GetData(tuple(keys), max_nbytes)), {}
     except NotEncodable:
-        sayable: list[Key] = []
-        unsayable: dict[Key, Exception] = {}
-        for key in keys:
-            try:
-                encode_message(GetData((key,), 0))
-                sayable.append(key)
-            except NotEncodable as error:
-                unsayable[key] = error
-        return tuple(sayable), unsayable
+        unsayable = {key: error for key in keys if (error := _why_unsayable(key)) is not None}
+    asked = tuple([key for key in keys if key not in unsayable])
+    return asked, encode_message(GetData(asked, max_nbytes)) if asked else b"", unsayable
+
+
+def _why_unsayable(key: Key) -> Exception | None:
+    try:
+        encode_message(GetData((key,), 0))
+    except NotEncodable as error:
+        return error
+    return None
 
 
 async def _ask(
-    connection: Connection, keys: tuple[Key, ...], max_nbytes: int
+    connection: Connection, keys: tuple[Key, ...], request: bytes
 ) -> tuple[DataReply | Busy | Failed, Sequence[Chunk]]:
     """What the holder answers.
 
@@ -99,7 +104,7 @@ async def _ask(
         ProtocolError: It is no answer to this. The session is given up.
         SessionClosed: The session is lost, or the holder has closed it.
     """
-    await connection.send(encode_message(GetData(keys, max_nbytes)))
+    await connection.send(request)
     delivery = await connection.receive()
     try:
         if not isinstance(delivery, MessageReceived):
@@ -148,7 +153,11 @@ def _open(peer: Peer, reply: DataReply, buffers: Sequence[Chunk]) -> Fetched:
                 f"the value of {found.key!r}, a {found.type_name} of peer {peer}, cannot be read "
                 f"here: {type(error).__name__}: {error}"
             )
-            why.__cause__ = error
+            # Without our own part, whose frames would keep the buffers as long as the error.
+            traceback = error.__traceback__
+            while traceback is not None and is_ours(traceback):
+                traceback = traceback.tb_next
+            why.__cause__ = error.with_traceback(traceback)
             opened.unreadable[found.key] = why
     return opened
 

@@ -21,7 +21,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     type_name: str
 
 
-class Fetched(msgspec.Struct, frozen=True, gc=False):
+class Fetched(msgspec.Struct, frozen=True):
     """What a peer has of what it was asked for. A key that is in none of these it does not hold."""
 
     found: dict[Key, Found] = {}

@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from trouper.actors.errors import TaskCancelled, TaskRescheduled
-from trouper.actors.sizeof import sizeof
+from trouper.actors.sizeof import ATOM_NAMES, sizeof
 from trouper.actors.spec import Runnable
 from trouper.actors.store import Store
 from trouper.wire.mutable import mutable
@@ -88,9 +88,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
                 f"the function of task {self.key!r} is a plain one and returned a coroutine; "
                 "submit the coroutine function itself"
             )
-        outcome = ExecuteSuccess(
-            self.key, self.attempt, sizeof(value), type(value).__qualname__, duration_s
-        )
+        type_name = ATOM_NAMES.get(type(value)) or type(value).__qualname__
+        outcome = ExecuteSuccess(self.key, self.attempt, sizeof(value), type_name, duration_s)
         # `_finish`, in plain
         self.spec = None
         self.inputs = NO_INPUTS
@@ -103,7 +102,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
         The traceback begins where the user's code does: trouper's own frames are cut off, and
         emptied, for those of the user go on to know them.
         """
-        while traceback is not None and _is_ours(traceback):
+        while traceback is not None and is_ours(traceback):
             with suppress(RuntimeError):  # it is the caller's, which still runs
                 traceback.tb_frame.clear()
             traceback = traceback.tb_next
@@ -134,7 +133,8 @@ def _call(job: Job) -> object:
     return job.spec.call(job.inputs)
 
 
-def _is_ours(traceback: TracebackType) -> bool:
+def is_ours(traceback: TracebackType) -> bool:
+    """Whether this part of a traceback is of trouper's own code."""
     return str(traceback.tb_frame.f_globals.get("__name__")).startswith("trouper.")
 
 

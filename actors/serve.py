@@ -42,8 +42,8 @@ class ServingLimits(msgspec.Struct, frozen=True, kw_only=True):
     less than to wait for a minute."""
     taking_s: float = 30.0
     """An answer has to be taken in this time, and more for its length, see below."""
-    slowest_nbytes_per_s: float = 1e6
-    """Whoever reads more slowly holds up others."""
+    slowest_nbytes_per_s: float = 1e5
+    """A line of one megabit: whoever reads more slowly holds up others."""
 
     def __post_init__(self) -> None:
         """Whoever sets a limit that makes no sense learns it here.
@@ -112,13 +112,13 @@ class PeerServer:
         self.requests += 1
         try:
             async with self._turns:
-                body, buffers = await self._answer(request)
-                await self._send(connection, body, buffers)
+                reply, buffers = await self._answer(request)
+                await self._send(connection, reply, buffers)
         finally:
             self.requests -= 1
 
-    async def _answer(self, request: GetData) -> tuple[bytes, list[Chunk]]:
-        """The body of the answer to a request, and its buffers."""
+    async def _answer(self, request: GetData) -> tuple[DataReply | Failed, list[Chunk]]:
+        """The answer to a request, and its buffers."""
         try:
             values: list[tuple[Key, Found]] = []
             missing: list[Key] = []
@@ -134,20 +134,22 @@ class PeerServer:
                 ((found.type_name, found.nbytes) for _, found in values),
                 self._limiter,
             )
-            return encode_message(packing.reply(missing)), packing.buffers
+            return packing.reply(missing), packing.buffers
         except Exception as error:  # a fault of ours; the fetcher shall not suspect its own
             logger.exception("a request could not be answered")
-            return encode_message(Failed(cut_reason(f"{type(error).__name__}: {error}"))), []
+            return Failed(cut_reason(f"{type(error).__name__}: {error}")), []
 
-    async def _send(self, connection: Connection, body: bytes, buffers: list[Chunk]) -> None:
+    async def _send(
+        self, connection: Connection, reply: DataReply | Failed, buffers: list[Chunk]
+    ) -> None:
         """Send an answer, and wait until the fetcher has taken it, as far as can be seen."""
         nbytes = sum(map(len, buffers))
         taking_s = self._limits.taking_s + nbytes / self._limits.slowest_nbytes_per_s
         with trio.move_on_after(taking_s) as scope:
             try:
-                await connection.send(body, buffers, resend=False)
+                await connection.send(encode_message(reply), buffers, resend=False)
             except NotEncodable as error:
-                await connection.send(encode_message(_too_large(body, buffers, error)))
+                await connection.send(encode_message(_too_large(reply, error)))
             await connection.wait_sent()
         if scope.cancelled_caught:
             reason = f"an answer of {nbytes:,} bytes was not taken within {taking_s:.3g} s"
@@ -161,9 +163,8 @@ async def _cancel_at_end(connection: Connection, scope: trio.CancelScope) -> Non
     scope.cancel()
 
 
-def _too_large(body: bytes, buffers: list[Chunk], error: NotEncodable) -> DataReply | Failed:
+def _too_large(reply: DataReply | Failed, error: NotEncodable) -> DataReply | Failed:
     """In the place of an answer that the fetcher does not take: one value is alone too large."""
-    reply = MessageDecoder().decode(body, buffers)
     if isinstance(reply, DataReply) and len(reply.found) == 1:
         unreadable = Unreadable(reply.found[0].key, cut_reason(str(error)))
         return msgspec.structs.replace(reply, found=(), unreadable=(*reply.unreadable, unreadable))

@@ -8,7 +8,10 @@ SAMPLE = 16
 """Of longer containers, so many elements stand for the rest."""
 
 
-_ATOMS = frozenset({int, float, bool, str, bytes, type(None)})
+ATOM_NAMES: dict[type, str] = {
+    kind: kind.__qualname__ for kind in (int, float, bool, str, bytes, type(None))
+}
+"""The types of most small values, and their names: Python makes a new text whenever asked."""
 
 
 def sizeof(value: object) -> int:
@@ -18,7 +21,7 @@ def sizeof(value: object) -> int:
     cannot tell counts as 0.
     """
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOM_NAMES:
         return value.__sizeof__()  # what `getsizeof` says of these, in half the time
     if kind is list or kind is tuple:
         elements = cast("list[object] | tuple[object, ...]", value)

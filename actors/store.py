@@ -4,6 +4,8 @@ The machine decides what is kept, and knows none of it; actors and the superviso
 and out of here. Everything happens in the thread of the event loop.
 """
 
+from typing import Any
+
 from trouper.actors.spec import Runnable
 from trouper.wire.vocabulary import Entry, Key
 
@@ -18,7 +20,7 @@ class Store:
     def __init__(self) -> None:
         self.specs: dict[int, Runnable] = {}
         """What to run, by spec_id; each has one of its own."""
-        self.values: dict[Entry, object] = {}
+        self.values: dict[Entry, Any] = {}
         """Values and exceptions, by key and attempt."""
 
     def take(self, key: Key, attempt: int) -> object:

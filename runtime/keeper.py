@@ -98,7 +98,7 @@ class Keeper(Generic[C]):
         """
         for stimulus in stimuli:
             del self.owed[stimulus.attempt]
-        self._queue(stimuli)
+            self._queue((stimulus,))
 
     def expect_end(self) -> None:
         """From now on the actor may end, however it does."""

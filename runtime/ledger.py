@@ -19,6 +19,7 @@ from trouper.runtime.errors import ResourceError
 from trouper.runtime.peers import PeerEntry, Rank
 from trouper.runtime.ready import ReadyQueue, Requirement, Slots
 from trouper.runtime.task import WANTED, Executing, Task
+from trouper.wire.instructions import Gather
 from trouper.wire.vocabulary import Key, Peer, Priority
 
 
@@ -79,14 +80,6 @@ PREFIXES = 1000
 """Of so many kinds of tasks it is remembered how long they take."""
 
 
-class Flight(msgspec.Struct, gc=False):
-    """A gather that has not ended."""
-
-    peer: Peer
-    keys: tuple[Key, ...]
-    nbytes: int
-
-
 class Ledger:
     """All that a machine holds. See the module's text."""
 
@@ -121,7 +114,8 @@ class Ledger:
         """By prefix, a bit for each of its last tasks that was brief; the latest lowest."""
 
         self.peers: dict[Peer, PeerEntry] = {}
-        self.flights: dict[int, Flight] = {}
+        self.flights: dict[int, Gather] = {}
+        """Gathers that have not ended, by attempt."""
         self.missing: dict[Task, None] = {}
         self.missing_attempt = 0
         """The timer that runs while keys are missing; 0 if none."""
@@ -244,30 +238,32 @@ class Ledger:
 
     def set_holders(self, task: Task, holders: Iterable[Peer]) -> None:
         """Replace the peers that are said to hold a task's value; this worker is never one."""
-        old = task.holders
-        if old is None and not holders:
-            return  # the common case: as before
-        new = dict.fromkeys(holders)
-        new.pop(self.config.address, None)
+        old = task.holders or ()
+        new: dict[Peer, None] = {}
+        here, wanted = self.config.address, task.place is WANTED
+        for address in holders:
+            if address == here or address in new:
+                continue
+            new[address] = None
+            if address not in old:
+                entry = self.peers.get(address) or self.peer(address)
+                entry.held[task] = None
+                if wanted:
+                    entry.want(task)
+                    self.restless[entry] = None
         task.holders = new or None
-        wanted = task.place is WANTED
         if old:
             for address in old:
                 if address not in new:
                     self._lose(task, address, wanted=wanted)
-        for address in new:
-            if old and address in old:
-                continue
-            entry = self.peer(address)
-            entry.held[task] = None
-            if wanted:
-                entry.want(task)
-                self.restless[entry] = None
 
     def forget_holders(self, task: Task) -> None:
         """Nobody needs to know who holds the value of a task that is nowhere."""
         for address in task.holders or ():
-            self._lose(task, address, wanted=False)
+            entry = self.peers[address]
+            del entry.held[task]
+            if not entry.held:
+                self.forget_peer_if_idle(entry)
         task.holders = None
 
     def remove_holder(self, task: Task, address: Peer) -> None:
@@ -290,7 +286,8 @@ class Ledger:
         """Keep no book on a peer that holds nothing and owes nothing."""
         if not entry.held and not entry.attempt and not entry.busy_attempt:
             self.peers.pop(entry.address, None)
-            self.restless.pop(entry, None)
+            if self.restless:
+                self.restless.pop(entry, None)
 
     def want(self, task: Task) -> None:
         """Index a task whose place has become WANTED."""

@@ -8,9 +8,9 @@ attempt that is not the current one is stale: what it brought is dropped, and no
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import ALWAYS_BRIEF, BRIEF_S, Ledger
 from trouper.runtime.requests import lose_peer
-from trouper.runtime.settling import settle_all
-from trouper.runtime.task import FAILED, WAITING, WANTED, Executing, Task
-from trouper.runtime.transitions import Outcome, conclude, fail
+from trouper.runtime.settling import settle_all, unpin
+from trouper.runtime.task import COMPUTE, FAILED, NONE, NOTHING, WAITING, WANTED, Executing, Task
+from trouper.runtime.transitions import Outcome, Verdict, conclude, fail, keep
 from trouper.wire import stimuli
 from trouper.wire.instructions import (
     DropData,
@@ -22,7 +22,7 @@ from trouper.wire.instructions import (
 )
 from trouper.wire.vocabulary import Key, Peer
 
-COMPUTED, FETCHED = Outcome.COMPUTED, Outcome.FETCHED  # members by themselves, as in `task`
+ADDED, FINISHED = Verdict.ADDED, Verdict.FINISHED  # members by themselves, as in `task`
 
 
 def current(ledger: Ledger, key: Key, attempt: int) -> Task | None:
@@ -51,7 +51,8 @@ def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instru
     """An attempt has brought a value."""
     key, attempt = ev.key, ev.attempt
     task = ledger.tasks.get(key)  # `current`, in plain: every task that ends well comes here
-    if task is None or type(task.activity) is not Executing or task.activity.attempt != attempt:
+    activity = None if task is None else task.activity
+    if task is None or type(activity) is not Executing or activity.attempt != attempt:
         current(ledger, key, attempt)
         drop_stale(ledger, key, attempt, out)
         return
@@ -59,7 +60,15 @@ def execute_success(ledger: Ledger, ev: stimuli.ExecuteSuccess, out: list[Instru
         always = ledger.brevity.get(task.prefix) == ALWAYS_BRIEF  # the common case: as before
         if not (always and ev.duration_s <= BRIEF_S):
             ledger.observe(task.prefix, ev.duration_s)
-    conclude(ledger, task, COMPUTED, attempt, ev.nbytes, ev.type_name, out)
+    if task.claim is COMPUTE and activity.spec_id == task.spec_id:
+        # `conclude`, in short: most tasks are still wanted as they were when they began.
+        task.activity = None
+        ledger.give_back(activity)
+        keep(ledger, task, attempt, ev.nbytes, ev.type_name, FINISHED, out)
+        if activity.inputs:
+            unpin(ledger, activity)
+    else:
+        conclude(ledger, task, Outcome.COMPUTED, attempt, ev.nbytes, ev.type_name, out)
     if ledger.unsettled:
         settle_all(ledger, out)
 
@@ -121,12 +130,14 @@ def land(ledger: Ledger, peer: Peer, attempt: int) -> list[Task] | None:
     ledger.incoming_nbytes -= flight.nbytes
     entry = ledger.peers[peer]
     entry.attempt = 0
-    ledger.restless[entry] = None
-    ledger.forget_peer_if_idle(entry)
-    tasks = [ledger.tasks[key] for key in flight.keys]
-    if len(tasks) > 1:
-        tasks.sort(key=lambda task: task.age)
-    return tasks
+    if entry.wanted_count:
+        ledger.restless[entry] = None
+    elif not entry.held:
+        ledger.forget_peer_if_idle(entry)
+    keys = flight.keys
+    if len(keys) == 1:
+        return [ledger.tasks[keys[0]]]
+    return sorted([ledger.tasks[key] for key in keys], key=lambda task: task.age)
 
 
 def gather_success(ledger: Ledger, ev: stimuli.GatherSuccess, out: list[Instruction]) -> None:
@@ -138,7 +149,13 @@ def gather_success(ledger: Ledger, ev: stimuli.GatherSuccess, out: list[Instruct
         if task.key in data:
             brought += 1
             nbytes, type_name = data[task.key]
-            conclude(ledger, task, FETCHED, attempt, nbytes, type_name, out)
+            plain = task.result is NOTHING and task.claim is NONE and not task.local_needs
+            if plain and task.remote_needs:
+                # `conclude`, in short: most are still wanted by a task here, and by nobody else.
+                task.activity = None
+                keep(ledger, task, attempt, nbytes, type_name, ADDED, out)
+            else:
+                conclude(ledger, task, Outcome.FETCHED, attempt, nbytes, type_name, out)
             continue
         if task.activity is not None and not task.activity.cancelling:
             ledger.remove_holder(task, ev.peer)  # if cancelled, it may have been left out for that

@@ -3,39 +3,32 @@
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
+import msgspec
+
 from trouper.runtime.task import WANTED, Task
+from trouper.wire.mutable import mutable
 from trouper.wire.vocabulary import Peer, Priority
 
 Rank: TypeAlias = tuple[Priority, bool, int, Peer]
 """Order of peers to gather from: best task, own host before others, most tasks, address."""
 
 
-class PeerEntry:
+@mutable
+class PeerEntry(msgspec.Struct, eq=False):
     """What is known of a peer, and which of its values are to be fetched."""
 
-    __slots__ = (
-        "address",
-        "attempt",
-        "busy_attempt",
-        "held",
-        "offered",
-        "remote",
-        "wanted_count",
-        "wanted_heap",
-    )
-
-    def __init__(self, address: Peer, remote: bool) -> None:
-        self.address = address
-        self.remote = remote
-        self.attempt = 0
-        """The gather in flight from it; 0 if none. One at a time."""
-        self.busy_attempt = 0
-        """The timer that runs because it was busy; 0 if none."""
-        self.held: dict[Task, None] = {}
-        self.wanted_count = 0
-        self.offered: Rank | None = None
-        """Its rank when it was last asked for it."""
-        self.wanted_heap: list[tuple[Priority, int, Task]] = []
+    address: Peer
+    remote: bool
+    """It is on another host."""
+    attempt: int = 0
+    """The gather in flight from it; 0 if none. One at a time."""
+    busy_attempt: int = 0
+    """The timer that runs because it was busy; 0 if none."""
+    held: dict[Task, None] = {}
+    wanted_count: int = 0
+    offered: Rank | None = None
+    """Its rank when it was last asked for it."""
+    wanted_heap: list[tuple[Priority, int, Task]] = []
 
     def want(self, task: Task) -> None:
         """Add a task whose place is WANTED and that this peer holds."""

@@ -2,16 +2,16 @@
 
 Pure functions of the ledger, run once at the end of every `Machine.handle`, execute first and
 gather last, so that all keys that a stimulus made wanted travel in one message per peer. There is
-no other place where anything starts: what frees a slot, a resource, a byte or a peer is a
-stimulus, and is used before `handle` returns.
+no other place where anything starts (but `gather_alone`, a shortcut past it): what frees a slot, a
+resource, a byte or a peer is a stimulus, and is used before `handle` returns.
 """
 
-from trouper.runtime.ledger import BRIEF, Flight, Ledger, millionths
+from trouper.runtime.ledger import BRIEF, Ledger, millionths
 from trouper.runtime.peers import PeerEntry
 from trouper.runtime.ready import ReadyQueue
 from trouper.runtime.task import NOWHERE, Executing, Fetching, Task
 from trouper.wire.instructions import Execute, Gather, Instruction
-from trouper.wire.vocabulary import Entry
+from trouper.wire.vocabulary import Entry, Key
 
 
 def start_ready(ledger: Ledger, out: list[Instruction]) -> None:
@@ -27,7 +27,9 @@ def start_ready(ledger: Ledger, out: list[Instruction]) -> None:
     for queue in ledger.plain_queues.values():
         slots = queue.slots
         while queue.live and slots.free > -slots.run_ahead:
-            if slots.free <= 0 and not may_run_ahead(ledger, queue):
+            if slots.free <= 0 and (  # `may_run_ahead`, in plain
+                slots.lengthy or ledger.brevity.get(queue.head()[2].prefix) not in BRIEF
+            ):
                 break
             start(ledger, queue, out)
 
@@ -77,12 +79,15 @@ def start(ledger: Ledger, queue: ReadyQueue, out: list[Instruction]) -> None:
     task = queue.pop()
     inputs: tuple[Entry, ...] = ()
     if task.local or task.remote:
-        inputs = tuple([(dep.key, dep.entry) for dep in task.local + task.remote])
+        taken: list[Entry] = []
         for dependency in task.local:
             dependency.pins += 1
+            taken.append((dependency.key, dependency.entry))
         for dependency in task.remote:  # the pin replaces the need of a task that waits
             dependency.remote_needs -= 1
             dependency.pins += 1
+            taken.append((dependency.key, dependency.entry))
+        inputs = tuple(taken)
     slots = queue.slots
     # Ahead of a free slot only brief ones are started.
     brief = slots.run_ahead > 0 and (slots.free <= 0 or ledger.brevity.get(task.prefix) in BRIEF)
@@ -111,18 +116,52 @@ def start_gathers(ledger: Ledger, out: list[Instruction]) -> None:
         if not tasks:
             ledger.restless[peer] = None  # until there is room for its best
             return
-        ledger.last_attempt = attempt = ledger.last_attempt + 1
-        address = peer.address
-        nbytes = 0
-        for task in tasks:
-            task.activity = Fetching(attempt, address, task.nbytes)
-            nbytes += task.nbytes
-        keys = tuple([task.key for task in tasks])
-        ledger.flights[attempt] = Flight(address, keys, nbytes)
-        ledger.incoming_nbytes += nbytes
-        peer.attempt = attempt
         ledger.restless.pop(peer, None)  # it has nothing to offer until it has answered
-        out.append(Gather(address, attempt, keys, nbytes))
+        start_gather(ledger, peer, tasks, out)
+
+
+def start_gather(
+    ledger: Ledger, peer: PeerEntry, tasks: list[Task], out: list[Instruction]
+) -> None:
+    """Begin an attempt that fetches tasks from a peer."""
+    ledger.last_attempt = attempt = ledger.last_attempt + 1
+    address = peer.address
+    nbytes = 0
+    keys: list[Key] = []
+    for task in tasks:
+        task.activity = Fetching(attempt, address, task.nbytes)
+        nbytes += task.nbytes
+        keys.append(task.key)
+    ledger.flights[attempt] = gather = Gather(address, attempt, tuple(keys), nbytes)
+    ledger.incoming_nbytes += nbytes
+    peer.attempt = attempt
+    out.append(gather)
+
+
+def gather_alone(ledger: Ledger, task: Task, out: list[Instruction]) -> bool:
+    """Fetch the one new input of a new task, if it competes with no other for a peer.
+
+    What `start_gathers` would do with it, without the books in which many compete: no heap, no
+    offer, no place. And at the same time: who waits for it does not start, so nothing else does.
+
+    Returns:
+        Whether it was begun; if not, it has to be settled as usual.
+    """
+    if ledger.restless or ledger.offers or ledger.paused or is_throttled(ledger):
+        return False
+    best: PeerEntry | None = None
+    for address in task.holders or ():
+        peer = ledger.peers[address]
+        if peer.wanted_count:
+            return False
+        if peer.attempt or peer.busy_attempt:
+            continue
+        if best is None or (peer.remote, address) < (best.remote, best.address):
+            best = peer
+    if best is None or not fits(ledger, task, 0):
+        return False
+    start_gather(ledger, best, [task], out)
+    return True
 
 
 def is_throttled(ledger: Ledger) -> bool:

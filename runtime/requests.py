@@ -8,11 +8,11 @@ from math import isfinite
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.ledger import Ledger
+from trouper.runtime.policies import gather_alone
 from trouper.runtime.settling import (
     clear_result,
     drop_value,
     forget_spec,
-    is_retained,
     leave,
     link,
     queue,
@@ -108,11 +108,18 @@ def queue_new_task(
     ledger: Ledger, task: Task, ev: stimuli.ComputeTask, out: list[Instruction]
 ) -> None:
     """Link and queue a task that was not known, for which there is nothing to be undone."""
-    task.resources = as_taken(ev.resources)
+    if ev.resources:
+        task.resources = as_taken(ev.resources)
     link_inputs(ledger, task, ev, out)
     if task.result is NOTHING:
         queue(ledger, task)
-    if ledger.unsettled:
+    unsettled = ledger.unsettled
+    if not unsettled:
+        return
+    first = unsettled[0]
+    if first.age > task.age and len(unsettled) == 1 and gather_alone(ledger, first, out):
+        unsettled.clear()  # the common case: a single input to be fetched, as new as the task
+    else:
         settle_all(ledger, out)
 
 
@@ -133,7 +140,7 @@ def check_compute_task(ledger: Ledger, ev: stimuli.ComputeTask) -> None:
     for number in ev.priority:
         if number != number:  # not a number: it would upset every order
             raise StimulusError(f"task {ev.key!r} has the priority {ev.priority!r}")
-    if ev.key in ev.who_has or ev.key in ev.local:
+    if (ev.who_has and ev.key in ev.who_has) or (ev.local and ev.key in ev.local):
         raise StimulusError(f"task {ev.key!r} cannot have itself as an input")
     if ev.resources:
         check_resources(ledger, ev)
@@ -195,7 +202,9 @@ def link_inputs(
         dependency = tasks.get(key)
         if dependency is None:
             # Among equals the inputs of the youngest task are fetched first.
-            dependency = ledger.ensure(key, (*ev.priority, -task.age))
+            ledger.last_age = age = ledger.last_age + 1
+            rank = (*ev.priority, -task.age)
+            tasks[key] = dependency = Task(key, age, NONE, 0, 0, rank)
             dependency.nbytes = ev.nbytes.get(key, 0)
             remote.append(dependency)
             ledger.set_holders(dependency, holders)
@@ -228,7 +237,8 @@ def free_keys(ledger: Ledger, ev: stimuli.FreeKeys, out: list[Instruction]) -> N
             continue
         task.claim = NONE  # the table says WITHDRAW wherever it stands
         task.hold = False
-        if task.result is IN_MEMORY and task.activity is None and not is_retained(task):
+        needed = task.local_needs or task.remote_needs or task.pins
+        if task.result is IN_MEMORY and not needed and task.activity is None:
             drop_value(ledger, task, out)  # at once, what `settle` would do
         else:
             unsettled.append(task)

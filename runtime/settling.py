@@ -189,16 +189,17 @@ def leave(ledger: Ledger, task: Task) -> None:
 
 def queue(ledger: Ledger, task: Task) -> None:
     """To be computed: wait for inputs, or for a turn. Remote inputs begin to be needed."""
-    task.unmet = 0
+    unmet = 0
     for dependency in task.local:
         if dependency.result is not IN_MEMORY:
-            task.unmet += 1
+            unmet += 1
     for dependency in task.remote:
         dependency.remote_needs += 1
         if dependency.result is not IN_MEMORY:
-            task.unmet += 1
+            unmet += 1
             ledger.unsettled.append(dependency)
-    if task.unmet:
+    task.unmet = unmet
+    if unmet:
         task.place = WAITING
     else:
         task.place = READY

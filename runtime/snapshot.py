@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from trouper.runtime.errors import SnapshotError
-from trouper.runtime.ledger import Config, Flight, Ledger
+from trouper.runtime.ledger import Config, Ledger
 from trouper.runtime.settling import link, place_of, queue
 from trouper.runtime.task import Activity, Executing, Fetching, Goal, Place, Result, Task
+from trouper.wire.instructions import Gather
 from trouper.wire.vocabulary import Entry, Key, Peer, Priority
 
 VERSION = 1
@@ -217,9 +218,9 @@ def _add_task(ledger: Ledger, row: TaskRow) -> None:
 def _board(ledger: Ledger, task: Task, row: ActivityRow) -> None:
     """Put a task that is being fetched back on its flight."""
     task.activity = Fetching(row.attempt, row.peer, row.nbytes, row.cancelling)
-    flight = ledger.flights.get(row.attempt, Flight(row.peer, (), 0))
-    ledger.flights[row.attempt] = Flight(
-        row.peer, (*flight.keys, task.key), flight.nbytes + row.nbytes
+    flight = ledger.flights.get(row.attempt, Gather(row.peer, row.attempt, (), 0))
+    ledger.flights[row.attempt] = Gather(
+        row.peer, row.attempt, (*flight.keys, task.key), flight.nbytes + row.nbytes
     )
     ledger.incoming_nbytes += row.nbytes
     ledger.peer(row.peer).attempt = row.attempt

@@ -282,14 +282,21 @@ class Supervisor:
 
     def _handle(self, batch: Sequence[Stimulus]) -> None:
         specs, values, followers = self.store.specs, self.store.values, self._followers
-        handle = (self.recorder or self.machine).handle
+        handle, recorder = self.machine.handle, self.recorder
+        answers = None if recorder is None else recorder.begin(batch)
         on_report, heeded = self._listener.on_report, self._listener.heeded
         for stimulus in batch:
             try:
                 instructions = handle(stimulus)
-            except StimulusError as error:
+            except Exception as error:
+                if recorder is not None:
+                    recorder.raised(error)
+                if not isinstance(error, StimulusError):
+                    raise
                 self._listener.on_stimulus_refused(stimulus, error)
                 continue
+            if answers is not None:
+                answers.append(instructions)
             for instruction in instructions:
                 # By type and not `match`: each is on the way of every task.
                 kind = type(instruction)

@@ -24,6 +24,7 @@ from trouper.runtime.settling import clear_result, forget_spec, leave, unpin
 from trouper.runtime.task import (
     COMPUTE,
     FAILED,
+    FETCH,
     IN_MEMORY,
     NONE,
     NOTHING,
@@ -184,9 +185,12 @@ def conclude(
     task.activity = None
     goal = NONE
     if task.result is NOTHING:
-        goal = COMPUTE if task.claim is COMPUTE else task.goal
+        if task.claim is COMPUTE or task.local_needs:  # `task.goal`, in plain
+            goal = COMPUTE
+        elif task.claim is FETCH or task.remote_needs:
+            goal = FETCH
     verdict = _VERDICTS[outcome][goal]
-    executing = activity if isinstance(activity, Executing) else None
+    executing = activity if type(activity) is Executing else None
     if executing is not None:
         ledger.give_back(executing)
         if goal is COMPUTE and executing.spec_id != task.spec_id:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -19,10 +20,13 @@ from trouper.runtime.journal.journal import Journal
 
 distributed: Any = importlib.import_module("distributed")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 """No test waits longer than this for what has to happen; the machine may be very busy."""
 
 TESTS = Path(__file__).parent
+
+ENVIRONMENT = {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Of all processes: many on few processors, each of which would take all of them."""
 
 
 class Process:
@@ -36,7 +40,7 @@ class Process:
                 [sys.executable, *arguments],
                 stdout=sink,
                 stderr=sink,
-                env={**os.environ, "PYTHONPATH": str(TESTS), **environment},
+                env={**os.environ, **ENVIRONMENT, **environment},
                 cwd=log.parent,
             )
 
@@ -136,8 +140,11 @@ class Cluster:
 
     def end(self) -> None:
         """End all that still runs, workers first."""
-        while self._processes:
-            self._processes.pop().end()
+        _, *others = self._processes
+        for process in others:
+            process.send_signal(signal.SIGTERM)
+        for process in (*others, self.scheduler):
+            process.end()
 
 
 @contextmanager
@@ -181,3 +188,15 @@ def wait_for_workers(client: Any, *names: str) -> None:
 def result_of(future: Any) -> Any:
     """What a task returns or raises, in time."""
     return future.result(timeout=PATIENCE_S)
+
+
+def results_of(client: Any, futures: Any, **how: Any) -> Any:
+    """What tasks return, in time."""
+    distributed.wait(futures, timeout=PATIENCE_S)
+    return client.gather(futures, **how)
+
+
+def computed_times(directory: Path) -> dict[int, int]:
+    """How often each of the tasks has run that `node_tasks.noted` has noted there."""
+    notes = directory / "notes"
+    return Counter(map(int, notes.read_text().split()) if notes.exists() else ())

@@ -19,11 +19,14 @@ atheris: Any = import_module("atheris")  # not installed where types are checked
 
 with atheris.instrument_imports(include=["trouper", "cbor2", "msgspec"]):
     from trouper.wire.codec import MessageDecoder
+    from trouper.wire.dask_message import DaskMessageDecoder
+    from trouper.wire.dask_stream import read_batch
     from trouper.wire.endpoint import Endpoint
     from trouper.wire.errors import ProtocolError
     from trouper.wire.limits import Limits
     from trouper.wire.packets import PacketReader
     from trouper.wire.reception import Admitted, Reception
+    from trouper.wire.session import Session
     from trouper.wire.values import ValueDecoder
 
 VECTORS = Path(__file__).parent / "vectors" / "wire"
@@ -44,6 +47,15 @@ def read_value(data: bytes) -> None:
     ValueDecoder().decode(data)
 
 
+def read_dask_message(data: bytes) -> None:
+    """Once with its last bytes as a buffer, so that there is something to refer to."""
+    with suppress(ProtocolError):
+        for _ in read_batch(DaskMessageDecoder().decode(data[:-8], [data[-8:]])):
+            pass
+    for _ in read_batch(DaskMessageDecoder().decode(data)):
+        pass
+
+
 def read_packets(data: bytes) -> None:
     reader = PacketReader(1 << 20)
     reader.trusted = True
@@ -60,7 +72,22 @@ def talk(data: bytes) -> None:
     session.send(b"x", [b"y"])
     while session.data_to_send(answer.link, 0.0):
         pass
-    session.receive_data(answer.link, data, 0.0)
+    take(session, answer.link, data[: len(data) // 2])
+    take(session, answer.link, data[len(data) // 2 :])
+
+
+def take(session: Session, link: int, data: bytes) -> None:
+    """Bytes arrive; those of a buffer where they belong, if the session says where."""
+    while data:
+        place = session.get_buffer(link)
+        if place is None:
+            session.receive_data(link, data, 0.0)
+            return
+        taken = data[: len(place)]
+        place[: len(taken)] = taken
+        place.release()
+        session.buffer_updated(link, len(taken), 0.0)
+        data = data[len(taken) :]
 
 
 def say_hello(data: bytes) -> None:
@@ -82,7 +109,7 @@ def framed(read: Read) -> Read:
 
 READERS: dict[str, list[Read]] = {
     "message": [read_message],
-    "value": [read_value],
+    "value": [read_value, read_dask_message],
     "packet": [read_packets, talk, say_hello],
 }
 ENTRIES: list[Read] = [

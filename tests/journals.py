@@ -1,21 +1,24 @@
 """What tests of the journal share: lives of machines, and journals of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 from model import World
 from monkey import CONFIGS, DRAWS
 
 from trouper.runtime.debugging.notation import STIMULI, read
 from trouper.runtime.errors import StimulusError
-from trouper.runtime.journal.format import Header
+from trouper.runtime.journal.format import Header, Noted
+from trouper.runtime.journal.frames import MAGIC
 from trouper.runtime.journal.recorder import JournalOptions, Recorder
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
+from trouper.wire.instructions import Instruction
 from trouper.wire.stimuli import ComputeTask, ExecuteSuccess, FreeKeys, Stimulus
 
 THREADS = Config(slots={"thread": 2})
@@ -72,6 +75,17 @@ LOST_PEER = told("""
 """z waits for y, and y for x, which nobody holds any more."""
 
 
+def noted(told: Iterable[tuple[Stimulus, Sequence[Instruction] | str]]) -> Noted:
+    """Stimuli, each with what it led to: instructions, or the type name of an exception."""
+    made = Noted()
+    for stimulus, answer in told:
+        if isinstance(answer, str):
+            made.errors[len(made.answers)] = answer
+        made.stimuli.append(stimulus)
+        made.answers.append(() if isinstance(answer, str) else answer)
+    return made
+
+
 class Clock:
     """A clock that a test sets, in nanoseconds."""
 
@@ -119,3 +133,42 @@ def header(config: Config = THREADS, **changes: Any) -> Header:
         "snapshot": Machine(config).snapshot(),
     }
     return Header(**(fields | changes))
+
+
+def frame_spans(path: Path) -> list[tuple[int, int]]:
+    """Where each frame of a segment begins and ends; the first has the header."""
+    data = path.read_bytes()
+    spans: list[tuple[int, int]] = []
+    at = len(MAGIC)
+    while at < len(data):
+        end = at + 5 + int.from_bytes(data[at : at + 4], "big") + 4
+        spans.append((at, end))
+        at = end
+    return spans
+
+
+def record_spans(path: Path) -> list[list[tuple[int, int]]]:
+    """Where the bytes of each record of a segment stand; first those of the header.
+
+    To the first record of a batch belongs what tells of all; to the last, the check of the frame.
+    """
+    data = path.read_bytes()
+    (_, header_end), *frames = frame_spans(path)
+    spans = [[(0, header_end)]]
+    for begin, end in frames:
+        checks = begin + 10 + int.from_bytes(data[begin + 5 : begin + 9], "big")
+        nbytes: list[int] = msgspec.msgpack.decode(data[begin + 10 : checks])[1]
+        row = checks + 4 * len(nbytes)
+        first = len(spans)
+        for place, length in enumerate(nbytes):
+            check = checks + 4 * place
+            spans.append([(check, check + 4), (row, row + length)])
+            row += length
+        spans[first].append((begin, checks))
+        spans[-1].append((row, end))
+    return spans
+
+
+def record_ends(path: Path) -> list[int]:
+    """Where the header and each record end in a segment: what is cut off behind that is torn."""
+    return [max(end for _, end in spans) for spans in record_spans(path)]

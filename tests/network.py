@@ -8,9 +8,11 @@ connection after what was sent on a new one. Somebody repeats hellos that he has
 import heapq
 from collections import deque
 from collections.abc import Callable
+from functools import wraps
 from itertools import count
 from math import inf
 from random import Random
+from typing import ParamSpec, TypeVar
 from unittest.mock import patch
 
 from trouper.wire.cbor import Chunk
@@ -29,6 +31,9 @@ from trouper.wire.limits import Limits
 from trouper.wire.reception import AcceptedSession, Admitted, Greeting, Reception
 from trouper.wire.session import Session
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
 LIMITS = Limits(
     heartbeat_interval_s=1.0,
     silence_s=4.0,
@@ -39,8 +44,22 @@ LIMITS = Limits(
 )
 WINDOW_NBYTES = 30_000
 """What a connection takes before its writer has to wait."""
-small_packets = patch("trouper.wire.outbox.PACKET_NBYTES", 10_000)
-"""So that messages that go in pieces need not be large."""
+
+
+def small_packets(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Messages that go in pieces, and are read to where they belong, need not be large."""
+
+    @wraps(function)
+    def patched(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with (
+            patch("trouper.wire.outbox.PACKET_NBYTES", 10_000),
+            patch("trouper.wire.assembly._DIRECT_NBYTES", 500),
+        ):
+            return function(*arguments, **named)
+
+    return patched
+
+
 HONEST = {Code.GOODBYE, Code.TIMEOUT, Code.UNKNOWN_SESSION, Code.DISCONNECTED}
 """How a session may end between two that keep to the protocol, whatever the network does."""
 NOTICE_S = LIMITS.silence_s * 2 + LIMITS.resume_after_silence_s * 2 + LIMITS.goodbye_s
@@ -120,7 +139,7 @@ class Connection:
         network = self.network
         if self.greeting is None and network.accepted:  # late bytes too, of an older connection
             network.happened(
-                "listener", network.listener.receive_data(self.listener_link, data, network.now)
+                "listener", read(network.listener, self.listener_link, data, network.now)
             )
             return
         if self.greeting is None or self.listener_closed:
@@ -141,9 +160,7 @@ class Connection:
 
     def dialler_receives(self, data: bytes) -> None:
         network = self.network
-        network.happened(
-            "dialler", network.dialler.receive_data(self.dialler_link, data, network.now)
-        )
+        network.happened("dialler", read(network.dialler, self.dialler_link, data, network.now))
 
     def listener_hung_up(self) -> None:
         network = self.network
@@ -190,6 +207,23 @@ class Connection:
 
 def current(session: Session, link: int) -> bool:
     return session.linked and session.link == link
+
+
+def read(session: Session, link: int, data: bytes, now: float) -> list[SessionEvent]:
+    """Bytes have arrived: what a buffer waits for is put there, as a shell does with bulk."""
+    events: list[SessionEvent] = []
+    while data:
+        buffer = session.get_buffer(link)
+        if buffer is None:
+            taken = data[:1000]  # in what comes after that, there may be more of a buffer
+            events += session.receive_data(link, taken, now)
+        else:
+            with buffer:
+                taken = data[: len(buffer)]
+                buffer[: len(taken)] = taken
+            events += session.buffer_updated(link, len(taken), now)
+        data = data[len(taken) :]
+    return events
 
 
 def pump(session: Session, link: int, pipe: Pipe, now: float) -> None:

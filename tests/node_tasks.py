@@ -1,8 +1,11 @@
 """What the tests of nodes have computed: functions that nodes, schedulers and clients import."""
 
 import asyncio
+import os
+import pickle
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,9 @@ def slow_inc(number: int, delay_s: float) -> int:
 
 
 def noted(number: int, directory: str, delay_s: float = 0.0) -> int:
-    """Leaves a line for each time that it runs."""
-    with (Path(directory) / f"{number}.ran").open("a") as file:
-        file.write("ran\n")
+    """Notes each time that it runs."""
+    with (Path(directory) / "notes").open("a") as file:  # a short line is written as a whole
+        file.write(f"{number}\n")
     time.sleep(delay_s)
     return number
 
@@ -130,3 +133,84 @@ class Counter:
     def increment(self) -> int:
         self.n += 1
         return self.n
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def name_of(dask_worker: Any) -> Any:
+    return dask_worker.name
+
+
+def held_here(key: str, dask_worker: Any) -> Any:
+    return dask_worker.data.get(key)
+
+
+def scatter_inside(number: int) -> int:
+    with worker_client() as client:
+        (numbers,) = client.scatter([list(range(number))])
+        return int(client.submit(sum, numbers).result(timeout=30))
+
+
+def log_events() -> None:
+    get_worker().log_event("node-tests", {"when": datetime(2026, 1, 1)})
+
+
+class OpensInOneProcessOnly:
+    """A function whose pickle only one process opens, and whoever made it."""
+
+    def __init__(self, where: int) -> None:
+        self._pids = (where, os.getpid())
+
+    def __reduce__(self) -> Any:
+        return _open_in, self._pids
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+def _open_in(*pids: int) -> OpensInOneProcessOnly:
+    if os.getpid() not in pids:
+        raise RuntimeError("it cannot be opened, not in this process")
+    return OpensInOneProcessOnly(pids[0])
+
+
+KINDS: dict[str, Any] = {
+    "none": None,
+    "text": "ü" * 5000,
+    "bytes": bytes(100_000),
+    "list": [1, (2, {3}), {"four": 4.0}],
+    "array": np.arange(12.0).reshape(3, 4),
+    "slice": np.arange(1000)[::-7],
+    "arrays": [np.ones(3), {"x": np.zeros((2, 2))}],
+    "empty": np.empty((0, 3)),
+}
+
+
+def made(kind: str) -> Any:
+    return KINDS[kind]
+
+
+def kinds(*values: Any) -> list[str]:
+    """Of values, which of the `KINDS` they are, in the order of them."""
+    return [
+        next(kind for kind, known in KINDS.items() if pickle.dumps(known) == pickle.dumps(value))
+        for value in values
+    ]
+
+
+def smooth(block: Any) -> Any:
+    return (block + np.roll(block, 1, 0) + np.roll(block, 1, 1)) / 3
+
+
+def second_of(pair: tuple[str, int]) -> tuple[int, str]:
+    return pair[1], pair[0]
+
+
+def larger(one: int, other: int) -> int:
+    return max(one, other)
+
+
+def size_of_group(group: tuple[int, list[str]]) -> tuple[int, int]:
+    return group[0], len(group[1])

@@ -35,6 +35,7 @@ from trouper.actors.sizeof import sizeof
 from trouper.actors.spec import Input, Spec
 from trouper.actors.store import Store
 from trouper.actors.timers import timers
+from trouper.runtime.errors import StimulusError
 from trouper.runtime.invariants import check
 from trouper.runtime.keeper import RestartPolicy
 from trouper.runtime.ledger import Config, Limits
@@ -119,6 +120,9 @@ class Node:
 
     def on_batch_end(self) -> None:
         pass
+
+    def on_stimulus_refused(self, stimulus: Stimulus, error: StimulusError) -> None:
+        raise error
 
     def on_failure(self, reason: BaseException) -> None:
         raise reason

@@ -1,6 +1,7 @@
 """Messages put together from tails that come in pieces."""
 
 import tracemalloc
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from trouper.wire.assembly import Assembler, nbytes_of
 from trouper.wire.errors import Code, ProtocolError
-from trouper.wire.limits import BODY_NBYTES, PACKET_PARTS
+from trouper.wire.limits import BODY_NBYTES, PACKET_NBYTES, PACKET_PARTS
 
 
 @given(
@@ -27,6 +28,69 @@ def test_pieces_of_any_size_give_the_messages(messages: list[list[bytes]], cuts:
     whole += assembler.fill(memoryview(tail))
     assert [list(parts) for parts in whole] == messages
     assert not assembler.busy
+
+
+@patch("trouper.wire.assembly._DIRECT_NBYTES", 10)
+@patch("trouper.wire.assembly.PACKET_NBYTES", 16)
+@given(
+    st.lists(st.lists(st.binary(max_size=300), min_size=1, max_size=4), min_size=1, max_size=6),
+    st.lists(st.tuples(st.booleans(), st.integers(1, 200))),
+)
+@settings(deadline=None)
+def test_what_is_read_to_where_it_belongs_is_the_same(
+    messages: list[list[bytes]], cuts: list[tuple[bool, int]]
+) -> None:
+    assembler = Assembler(10_000)
+    tail = b"".join(b"".join(parts) for parts in messages)
+    assembler.begin([tuple(map(len, parts)) for parts in messages], len(tail))
+    whole = assembler.fill(memoryview(b""))
+    for direct, cut in [*cuts, *[(True, len(tail)), (False, len(tail))] * 50]:
+        data = tail[:cut]
+        buffer = assembler.buffer(len(data)) if direct else None
+        if buffer is None:
+            whole += assembler.fill(memoryview(data))
+        else:
+            with buffer:
+                data = data[: len(buffer)]
+                buffer[:] = data
+            whole += assembler.filled(len(data))
+        tail = tail[len(data) :]
+    assert [list(parts) for parts in whole] == messages
+    assert not assembler.busy
+
+
+def test_room_for_a_buffer_is_for_a_packet_or_for_twice_what_has_arrived() -> None:
+    assembler = Assembler(1 << 50)
+    assembler.begin([(0, 1 << 49)], 0)
+    assert not assembler.fill(memoryview(b""))
+    arrived = 0
+    for _ in range(5):
+        buffer = assembler.buffer(1 << 40)
+        assert buffer is not None
+        with buffer:
+            nbytes = len(buffer)
+        assert nbytes == max(PACKET_NBYTES, arrived)
+        arrived += nbytes
+        assembler.filled(nbytes)
+
+
+def test_few_bytes_are_not_worth_a_buffer() -> None:
+    assembler = Assembler(1 << 20)
+    assert assembler.buffer(1 << 20) is None
+    assembler.begin([(0, 1 << 19)], 1 << 19)
+    assembler.fill(memoryview(b""))
+    assert assembler.buffer(1000) is None
+    assert assembler.buffer(1 << 19) is not None
+
+
+def test_room_that_was_not_used_does_no_harm() -> None:
+    assembler = Assembler(1 << 20)
+    assembler.begin([(0, 1 << 15, 1)], (1 << 15) + 1)
+    assembler.fill(memoryview(b""))
+    buffer = assembler.buffer(1 << 15)
+    assert buffer is not None
+    buffer.release()
+    assert assembler.fill(memoryview(b"x" * (1 << 15) + b"y")) == [(b"", b"x" * (1 << 15), b"y")]
 
 
 def test_buffers_may_be_written_to() -> None:

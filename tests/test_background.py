@@ -7,12 +7,22 @@ import sys
 import textwrap
 import threading
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trouper.runtime import ResourceError, TaskCancelled, WorkerExecutor, WorkerFailed
+from trouper.runtime import (
+    Journal,
+    JournalError,
+    ResourceError,
+    TaskCancelled,
+    WorkerExecutor,
+    WorkerFailed,
+)
+from trouper.runtime.journal.keys import KeyHasher
 from trouper.runtime.supervisor import Supervisor
+from trouper.wire.stimuli import ComputeTask
 
 PATIENCE_S = 20.0
 
@@ -45,6 +55,36 @@ def test_what_is_wrong_is_raised_by_the_constructor() -> None:
         WorkerExecutor(threads=0)
     with pytest.raises(ResourceError):
         WorkerExecutor(resources={"gpu": -1})
+    with pytest.raises(ValueError, match="not 'never'"):
+        WorkerExecutor(journal="j", journal_flush="never")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="journal_colour"):
+        WorkerExecutor(journal_colour="red")  # type: ignore[call-arg]
+    assert not threads()
+
+
+def test_a_journal_records_what_an_executor_does(tmp_path: Path) -> None:
+    path = tmp_path / "work.journal"
+    with WorkerExecutor(
+        threads=1,
+        name="books",
+        journal=path,
+        journal_max_bytes=1 << 20,
+        journal_flush="fsync",
+        journal_hash_keys=b"secret",
+    ) as executor:
+        assert executor.submit_task(pow, 2, 5, key="power").result(PATIENCE_S) == 32
+    journal = Journal.open(path)
+    assert (journal.header.name, journal.header.hashed_keys) == ("books", True)
+    assert journal.verify() >= 2
+    hashed = KeyHasher(b"secret").key("power")
+    assert [r.stimulus.key for r in journal.records() if isinstance(r.stimulus, ComputeTask)] == [
+        hashed
+    ]
+
+
+def test_an_executor_does_not_open_if_its_journal_cannot_begin(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="is a directory"):
+        WorkerExecutor(threads=1, journal=tmp_path)
     assert not threads()
 
 

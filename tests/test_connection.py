@@ -1,7 +1,10 @@
 """A session at work, on a clock that does not make anybody wait and a network in memory."""
 
+import os
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import pytest
 import trio
@@ -73,10 +76,9 @@ class Two:
 
     async def link(self, nursery: trio.Nursery) -> None:
         """Have a new connection carried by both."""
-        one, other = trio.testing.memory_stream_pair()
-        self.lines = (Line(one), Line(other))
-        ours = WebSocket(self.lines[0], Framer(lambda: b"mask"), b"")
-        theirs = WebSocket(self.lines[1], Framer(None), b"")
+        one, other = self.streams()
+        ours = WebSocket(one, Framer(lambda: b"mask"), b"")
+        theirs = WebSocket(other, Framer(None), b"")
         nursery.start_soon(self.dialler.carry, self.dialled.connected(trio.current_time()), ours)
         greeting = self.reception.greet()
         (hello,) = [data for data in await theirs.receive() if not isinstance(data, str)]
@@ -91,14 +93,36 @@ class Two:
         while self.dialler.opened != self.dialled.link:
             await trio.testing.wait_all_tasks_blocked()
 
+    def streams(self) -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        """Of a new connection."""
+        one, other = trio.testing.memory_stream_pair()
+        self.lines = (Line(one), Line(other))
+        return self.lines
+
     def both(self) -> tuple[Connection, Connection]:
         assert self.listener is not None
         return self.dialler, self.listener
 
 
+class TwoOverSockets(Two):
+    """The same, where bytes can be written at once."""
+
+    def streams(self) -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        self.sockets = trio.socket.socketpair()
+        return trio.SocketStream(self.sockets[0]), trio.SocketStream(self.sockets[1])
+
+
 @asynccontextmanager
 async def two(*, resumable: bool = False) -> AsyncGenerator[Two]:
-    sides = Two(resumable=resumable)
+    async with at_work(Two(resumable=resumable)) as sides:
+        yield sides
+
+
+Sides = TypeVar("Sides", bound=Two)
+
+
+@asynccontextmanager
+async def at_work(sides: Sides) -> AsyncGenerator[Sides]:
     with trio.fail_after(10_000):
         async with trio.open_nursery() as nursery:
             await sides.link(nursery)
@@ -306,3 +330,64 @@ async def test_ping_of_the_peer_is_answered(autojump_clock: MockClock) -> None:
         assert sides.lines[0].written == [7]
         await dialler.send(b"after the pong")
         assert body_of(await listener.receive()) == b"after the pong"
+
+
+def arrived_at(end: trio.socket.SocketType) -> bytes:
+    """What nobody has read yet."""
+    with socket.socket(fileno=os.dup(end.fileno())) as same:
+        return same.recv(1000, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
+
+async def test_answer_is_written_at_once_and_what_follows_without_a_pause_together() -> None:
+    """Not when other tasks have had their turn: nothing is awaited after `send_nowait` here."""
+    async with at_work(TwoOverSockets()) as sides:
+        dialler, listener = sides.both()
+        await dialler.send(b"question")
+        assert body_of(await listener.receive()) == b"question"
+        listener.send_nowait(b"answer")
+        written = arrived_at(sides.sockets[0])
+        assert written.endswith(b"answer")
+        for _ in range(10):
+            listener.send_nowait(b"more")
+        assert arrived_at(sides.sockets[0]) == written
+        assert body_of(await dialler.receive()) == b"answer"
+        assert [body_of(await dialler.receive()) for _ in range(10)] == [b"more"] * 10
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_long_answer_that_is_not_taken_at_once_arrives(resumable: bool) -> None:
+    bulk = bytes(range(256)) * 40_000
+    async with at_work(TwoOverSockets(resumable=resumable)) as sides:
+        dialler, listener = sides.both()
+        for _ in range(3):
+            await dialler.send(b"question")
+            await listener.receive()
+            await listener.send(b"", [bulk], resend=False)
+            await listener.send(b"after it")
+            answer = await dialler.receive()
+            assert isinstance(answer, MessageReceived)
+            assert answer.buffers == (bulk,)
+            assert body_of(await dialler.receive()) == b"after it"
+
+
+async def test_long_question_is_unmasked_where_it_belongs() -> None:
+    bulk = bytes(range(256)) * 10_000
+    async with at_work(TwoOverSockets()) as sides:
+        dialler, listener = sides.both()
+        for first in range(4):
+            await dialler.send(b"x" * first, [bulk, bulk[:20_000]], resend=False)
+            question = await listener.receive()
+            assert isinstance(question, MessageReceived)
+            assert question.buffers == (bulk, bulk[:20_000])
+
+
+async def test_answer_to_somebody_who_has_gone_ends_the_session() -> None:
+    async with at_work(TwoOverSockets()) as sides:
+        dialler, listener = sides.both()
+        await dialler.send(b"question")
+        await listener.receive()
+        sides.sockets[0].shutdown(socket.SHUT_RDWR)
+        sides.sockets[1].shutdown(socket.SHUT_WR)
+        listener.send_nowait(b"answer")
+        with pytest.raises(SessionLost, match="Broken pipe"):
+            await listener.receive()

@@ -74,8 +74,8 @@ VALUES: dict[str, Callable[[], Any]] = {
     "simple values": lambda: Serialize([bytes(range(256)), "\xf7\xf8"]),
     "many frames": lambda: [Serialize(b"%d" % i * 1000) for i in range(300)],
     "large": lambda: [
-        Serialize(bytes(20_000_000)),
-        Serialize(np.ones(3_000_000)),
+        Serialize(bytes(11_000_000)),
+        Serialize(np.ones(300_000)),
         b"x" * 3_000_000,
     ],
     "half a surrogate, pickled": lambda: ToPickle("\ud800"),
@@ -110,7 +110,7 @@ def picture(value: Any) -> Any:
             return "Serialized", type(value.header), opened
         case np.ndarray():
             flags = value.flags
-            data = repr(value.tolist())
+            data = repr(value.tolist()) if value.dtype == object else hash(value.tobytes())
             return value.dtype, value.shape, flags.writeable, flags.f_contiguous, data
         case dict():
             return type(value), [(picture(k), picture(v)) for k, v in value.items()]
@@ -122,6 +122,8 @@ def picture(value: Any) -> Any:
             return type(value), sorted(map(repr, value))
         case Exception():
             return type(value), value.args
+        case bytes():
+            return bytes, len(value), hash(value)
         case _ if callable(value):
             return type(value), value.__code__.co_code if hasattr(value, "__code__") else value
         case _:

@@ -2,6 +2,7 @@
 
 import enum
 import pickle
+import weakref
 from collections import OrderedDict
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -213,3 +214,11 @@ def test_any_bytes_give_a_message_or_a_protocol_error(body: bytes, buffers: list
         DaskMessageDecoder().decode(body, buffers)
     with suppress(ProtocolError):
         DaskMessageDecoder().decode(b"\xd9\xd9\xf8" + body, buffers)
+
+
+def test_a_decoder_that_nobody_needs_is_gone() -> None:
+    decoder = DaskMessageDecoder()
+    decoder.decode(*encode_dask_message([Pickled(b"p")]))
+    gone = weakref.ref(decoder)
+    del decoder
+    assert gone() is None

@@ -87,6 +87,27 @@ def test_a_comm_waits_while_no_connection_can_be_made() -> None:
     run(story)
 
 
+def test_each_connection_of_a_comm_is_watched_by_the_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched: list[Any] = []
+
+    def watch(stream: Any) -> None:
+        watched.append(stream.socket)
+
+    monkeypatch.setattr(dask_comm, "set_tcp_timeout", watch)
+
+    async def story() -> None:
+        async with behind_a_proxy() as (dialled, listening, between, _):
+            assert len(watched) == 2
+            await asyncio.to_thread(between.cut)
+            await dialled.write("again")
+            assert await listening.read() == "again"
+            assert len(watched) >= 4
+
+    run(story)
+
+
 def test_a_comm_that_is_cut_for_good_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = Limits(resume_after_close_s=0.3, resume_after_silence_s=0.3, silence_s=0.3)
     monkeypatch.setattr(dask_comm, "DASK_LIMITS", limits)

@@ -48,6 +48,36 @@ def test_what_a_client_sends_a_server_reads_however_it_is_cut(
     assert read == b"".join(b"".join(chunks) for chunks in messages)
 
 
+@given(st.binary(min_size=1, max_size=2000), st.integers(1, 50), st.lists(st.integers(1, 300)))
+def test_what_is_read_past_it_is_unmasked_where_it_lies(
+    message: bytes, first: int, cuts: list[int]
+) -> None:
+    reader = server()
+    data = written(client().frame(BINARY, [message]))
+    read = bytearray(payload(reader, data[:first]))
+    data = data[first:]
+    for cut in (*cuts, len(data)):
+        piece = bytearray(data[: min(cut, reader.payload_left)])
+        data = data[len(piece) :]
+        if piece:
+            reader.took(memoryview(piece))
+            read += piece
+        else:
+            read += payload(reader, data)
+            data = b""
+    assert read == message
+    assert reader.payload_left == 0
+    assert payload(reader, written(client().frame(BINARY, [b"next"]))) == b"next"
+
+
+def test_only_bytes_of_messages_are_read_past_it() -> None:
+    ours = client()
+    list(ours.read(b"\x89\x02?"))
+    assert ours.payload_left == 0
+    list(ours.read(b"?\x82\x05a"))
+    assert ours.payload_left == 4
+
+
 @pytest.mark.parametrize("nbytes", [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_001])
 @pytest.mark.parametrize("from_client", [True, False])
 def test_wsproto_reads_what_we_write_and_the_other_way_round(
@@ -148,7 +178,7 @@ def test_no_bytes_lead_to_another_error(data: bytes) -> None:
         list(server().read(data))
 
 
-@given(st.binary(min_size=4, max_size=4), st.binary(max_size=50))
+@given(st.binary(min_size=4, max_size=4), st.binary(max_size=50) | st.binary(min_size=600))
 def test_mask_is_that_of_the_rfc(mask: bytes, data: bytes) -> None:
     masked = masked_with(mask, data)
     assert masked == bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))

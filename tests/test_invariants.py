@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from trouper.runtime.invariants import InvariantError, check
-from trouper.runtime.ledger import Config, Flight, Ledger
+from trouper.runtime.ledger import Config, Ledger
 from trouper.runtime.machine import Machine
 from trouper.runtime.settling import leave
 from trouper.runtime.task import Activity, Fetching, Goal, Place
+from trouper.wire.instructions import Gather
 from trouper.wire.stimuli import (
     AcquireReplicas,
     ComputeTask,
@@ -57,7 +58,7 @@ def lose_the_flight(ledger: Ledger) -> None:
 def change_passengers(ledger: Ledger) -> None:
     """The flight says that it carries something else."""
     (attempt,) = ledger.flights
-    ledger.flights[attempt] = Flight(P, ("wanted",), 0)
+    ledger.flights[attempt] = Gather(P, attempt, ("wanted",), 0)
 
 
 def overbook(ledger: Ledger) -> None:

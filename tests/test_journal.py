@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 import trio
 from gates import AsyncGate, Gate, until
-from journals import THREADS, header, options, plain_life, random_life, record
+from journals import (
+    THREADS,
+    frame_spans,
+    header,
+    options,
+    plain_life,
+    random_life,
+    record,
+    record_ends,
+    record_spans,
+)
 from soak_journal import kill_census
 
 from trouper.actors.actor import Stimuli
@@ -43,18 +53,6 @@ TESTS = Path(__file__).parent
 
 def same(value: Any) -> Any:
     return value
-
-
-def frame_ends(path: Path) -> list[int]:
-    """Where the header and each record end in a segment."""
-    writer, end = FrameWriter(), len(MAGIC)
-    ends: list[int] = []
-    with path.open("rb") as file:
-        file.seek(end)
-        for body in FrameReader(file, path.stat().st_size - end).bodies():
-            end += len(writer.frame(body))
-            ends.append(end)
-    return ends
 
 
 def readable(journal: Journal) -> tuple[list[Stimulus], int | None]:
@@ -244,8 +242,8 @@ def test_what_is_no_journal(tmp_path: Path) -> None:
 def test_a_torn_end_is_cut_off_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "j"
     record(path, plain_life(10))
-    data, ends = path.read_bytes(), frame_ends(path)
-    for end in range(ends[-3], len(data)):
+    data, ends = path.read_bytes(), record_ends(path)
+    for end in range(frame_spans(path)[-2][1], len(data)):
         path.write_bytes(data[:end])
         whole = sum(e <= end for e in ends) - 1
         torn_nbytes = end - ends[whole]
@@ -263,7 +261,7 @@ def test_a_segment_that_had_just_begun_is_left_out(rotated: tuple[Path, dict[int
     path, _ = rotated
     begins = Journal.open(path).segments[-1].header.first
     data = path.read_bytes()
-    for end in (0, 1, len(MAGIC), 30, frame_ends(path)[0] - 1):
+    for end in (0, 1, len(MAGIC), 30, record_ends(path)[0] - 1):
         path.write_bytes(data[:end])
         with pytest.warns(JournalWarning, match=r"(empty|within its header); it is left"):
             journal = Journal.open(path)
@@ -277,28 +275,35 @@ def test_of_a_thousand_corrupt_bytes_each_is_found_where_it_is(tmp_path: Path) -
     record(path, stimuli, config)
     rng = Random(0)
     data = path.read_bytes()[:-3]  # the last record is torn
-    path.write_bytes(data)
-    ends = frame_ends(path)
+    named = {
+        place: n
+        for n, spans in enumerate(record_spans(path))
+        for begin, end in spans
+        for place in range(begin, end)
+    }
+    assert len(named) == len(data) + 3
+    torn_begin = frame_spans(path)[-1][0]
     in_torn_end = 0
     for _ in range(1000):
         place = rng.randrange(len(data))
         changed = bytearray(data)
         changed[place] ^= rng.randrange(1, 256)
         path.write_bytes(changed)
-        if place < ends[0]:  # the magic, or the header
+        n = named[place]
+        if n == 0:  # the magic, or the header
             with pytest.raises(JournalError, match=r"is no journal|header of .* is corrupt"):
                 Journal.open(path)
             continue
-        n = sum(end <= place for end in ends)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", JournalWarning)
             journal = Journal.open(path)
         found, corrupt = readable(journal)
-        assert repr(found) == repr(list(stimuli[: n - 1]))
-        if n == len(ends):
+        if place >= torn_begin:  # of a batch that is torn, whatever is whole is read
             in_torn_end += 1
+            assert repr(found) == repr(list(stimuli[: min(n, len(stimuli)) - 1]))
             assert corrupt in (n, None)
         else:
+            assert repr(found) == repr(list(stimuli[: n - 1]))
             assert corrupt == n
             with pytest.raises(CorruptJournal, match=f"record {n} is corrupt"):
                 journal.verify()
@@ -311,12 +316,13 @@ def test_corrupt_bytes_in_any_segment(rotated: tuple[Path, dict[int, str]]) -> N
     whole = Journal.open(path)
     for position, segment in enumerate(whole.segments):
         data = segment.path.read_bytes()
-        ends = frame_ends(segment.path)
-        for place in (ends[0] + 1, ends[len(ends) // 2] + 7, len(data) - 1):
+        spans = record_spans(segment.path)
+        middle = len(spans) // 2
+        for place, nth in ((spans[1][-1][0] + 1, 1), (spans[middle][1][0], middle), (-1, -1)):
             changed = bytearray(data)
             changed[place] ^= 0x10
             segment.path.write_bytes(changed)
-            n = segment.header.first + sum(end <= place for end in ends) - 1
+            n = segment.header.first + nth % len(spans) - 1
             journal = Journal.open(path)
             with pytest.raises(CorruptJournal, match=f"record {n} is corrupt"):
                 journal.verify()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import Clock, options, plain_life, random_life, record
+from journals import Clock, frame_spans, options, plain_life, random_life, record
 
 from trouper.runtime.errors import JournalError, StimulusError
 from trouper.runtime.journal.journal import Journal
@@ -59,6 +59,40 @@ def test_batches_without_an_end_are_written_in_parts(tmp_path: Path) -> None:
     recorder.handle(Pause())
     recorder.close()
     assert len(stimuli_in(tmp_path / "j")) == BATCH + 1
+
+
+def test_who_handles_many_adds_the_answers(tmp_path: Path) -> None:
+    machine = Machine()
+    recorder = Recorder(machine, "w", options(tmp_path / "j"))
+    stimuli: list[Stimulus] = [ComputeTask("a", 1, 1), ExecuteSuccess("a", 1, 0, "int")]
+    stimuli += [Pause(), Unpause()] * BATCH
+    for begin, end in ((0, 1), (1, len(stimuli))):
+        answers = recorder.begin(stimuli[begin:end])
+        for stimulus in stimuli[begin:end]:
+            answers.append(machine.handle(stimulus))
+    recorder.commit()
+    assert recorder.status().records == len(stimuli)
+    recorder.close()
+    assert stimuli_in(tmp_path / "j") == stimuli
+    assert Journal.open(tmp_path / "j").verify() == len(stimuli)
+    assert len(frame_spans(tmp_path / "j")) == 1 + 3  # no frame of more than BATCH
+
+
+def test_of_a_batch_that_is_broken_off_the_rest_is_not_recorded(tmp_path: Path) -> None:
+    machine = Machine()
+    recorder = Recorder(machine, "w", options(tmp_path / "j"))
+    stimuli: list[Stimulus] = [Pause(), ExecuteSuccess("a", 7, 0, "int"), Unpause()]
+    answers = recorder.begin(stimuli)
+    answers.append(machine.handle(stimuli[0]))
+    with pytest.raises(StimulusError) as caught:
+        machine.handle(stimuli[1])
+    recorder.raised(caught.value)
+    recorder.close()
+    records = list(Journal.open(tmp_path / "j").records())
+    assert [(r.stimulus, r.error) for r in records] == [
+        (stimuli[0], ""),
+        (stimuli[1], "StimulusError"),
+    ]
 
 
 def test_what_the_machine_refuses_is_the_last_that_is_recorded(tmp_path: Path) -> None:

@@ -2,47 +2,73 @@
 
 import io
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from journals import header, random_life
+from journals import header, noted, random_life
 
-import trouper.runtime.journal.records as journal_records
+import trouper.runtime.journal.rows as journal_rows
 from trouper.runtime.errors import CorruptJournal, StimulusError
-from trouper.runtime.journal.format import STIMULI, STIMULUS_TYPES, Answer, Kind, Record, pack
+from trouper.runtime.journal.batches import Summary, join, numbers_to_bytes
+from trouper.runtime.journal.format import NOTHING, STIMULI, STIMULUS_TYPES, Kind, Record, pack
 from trouper.runtime.journal.frames import FrameReader
 from trouper.runtime.journal.records import RecordReader, RecordWriter
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import DropData, DropSpec, Instruction
-from trouper.wire.stimuli import ComputeTask, FreeKeys, Pause, Secede, Stimulus, UpdateData
+from trouper.wire.stimuli import (
+    ComputeTask,
+    ExecuteFailure,
+    FreeKeys,
+    Pause,
+    Secede,
+    Stimulus,
+    Unpause,
+    UpdateData,
+)
+
+Told = tuple[int, Stimulus, Sequence[Instruction] | str]
 
 
-def write(noted: Sequence[tuple[int, Stimulus, Answer]]) -> bytes:
+def write(told: Sequence[Told]) -> bytes:
+    """Frames of what was told, in batches of the same time."""
     writer = RecordWriter(0)
-    return b"".join([writer.record(at_us, stimulus, answer) for at_us, stimulus, answer in noted])
+    data = b""
+    for at_us, batch in groupby(told, key=lambda item: item[0]):
+        frame, _, failure = writer.batch(at_us, noted([(s, answer) for _, s, answer in batch]))
+        assert failure is None
+        data += frame
+    return data
 
 
 def read(data: bytes, reader: RecordReader | None = None) -> list[Record]:
     frames = FrameReader(io.BytesIO(data), len(data))
     reader = RecordReader(header()) if reader is None else reader
-    return [reader.read(body) for body in frames.bodies()]
+    return [
+        record
+        for body in frames.bodies()
+        for batch in reader.read(body)
+        for record in batch.records()
+    ]
 
 
 def test_stimuli_of_every_kind_come_back() -> None:
     config, stimuli = random_life(seed=1, steps=3000)
     assert {type(stimulus) for stimulus in stimuli} == set(STIMULUS_TYPES)
     machine = Machine(config)
-    noted: list[tuple[int, Stimulus, Answer]] = []
+    told: list[Told] = []
     for number, stimulus in enumerate(stimuli):
+        answer: Sequence[Instruction] | str
         try:
-            answer: Answer = machine.handle(stimulus)
+            answer = machine.handle(stimulus)
         except StimulusError:
             answer = "StimulusError"
-        noted.append((number // 7 * 1000, stimulus, answer))
-    records = read(write(noted))
-    assert len(records) == len(noted)
-    for n, (record, (at_us, stimulus, answer)) in enumerate(zip(records, noted, strict=True), 1):
+        told.append((number // 7 * 1000, stimulus, answer))
+    records = read(write(told))
+    assert len(records) == len(told)
+    for n, (record, (at_us, stimulus, answer)) in enumerate(zip(records, told, strict=True), 1):
         assert (record.n, record.at_us, repr(record.stimulus)) == (n, at_us, repr(stimulus))
         if isinstance(answer, str):
             assert (record.error, record.kinds, record.digest) == (answer, (), None)
@@ -52,17 +78,26 @@ def test_stimuli_of_every_kind_come_back() -> None:
             assert (record.digest is None) == (not answer)
 
 
-def test_texts_that_were_said_lately_are_short() -> None:
-    noted: list[tuple[int, Stimulus, Answer]] = [(0, FreeKeys(("k" * 500,)), [])]
-    once, twice = write(noted), write(noted * 2)
-    assert len(twice) - len(once) < 20
+def test_keys_that_were_said_lately_are_short() -> None:
+    key = "k" * 500
+    said: list[Told] = [(0, Secede(key, 1), [])]
+    again: list[Told] = [(1, ExecuteFailure(key, 1, "E"), []), (2, FreeKeys((key,)), [])]
+    assert len(write(said + again)) - len(write(said)) < 150
+    assert [record.stimulus for record in read(write(said + again))] == [
+        stimulus for _, stimulus, _ in said + again
+    ]
 
 
-def test_texts_may_be_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_records, "PLACES", 5)
-    rounds = [tuple([f"k{number % size}" for number in range(40)]) for size in (3, 5, 6, 13)]
-    noted: list[tuple[int, Stimulus, Answer]] = [(0, FreeKeys(keys), []) for keys in rounds]
-    assert [record.stimulus for record in read(write(noted))] == [s for _, s, _ in noted]
+def test_keys_may_be_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_rows, "PLACES", 5)
+    told: list[Told] = []
+    for number in range(120):
+        size = (3, 5, 6, 13)[number // 30]
+        keys = tuple([f"k{(number + i) % size}" for i in range(4)])
+        told.append((number // 7, Secede(keys[0], number), []))
+        told.append((number // 7, ComputeTask(keys[1], 1, 1, local=keys), []))
+        told.append((number // 7, FreeKeys(keys), []))
+    assert [record.stimulus for record in read(write(told))] == [s for _, s, _ in told]
 
 
 def test_long_answers_keep_their_kinds() -> None:
@@ -85,9 +120,28 @@ def test_numbers_of_other_types_become_plain_ones() -> None:
     )
 
 
-def test_what_no_journal_can_hold_is_an_error() -> None:
-    with pytest.raises(NotImplementedError, match="object is no part of a journal"):
-        write([(0, UpdateData({"k": (0, object())}, -1), [])])  # type: ignore[dict-item]
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (UpdateData({"k": (0, object())}, -1), "object is no part of a journal"),  # type: ignore[dict-item]
+        (FreeKeys(("\ud800",)), "surrogates not allowed"),
+    ],
+)
+def test_before_what_no_journal_can_hold_the_segment_ends(bad: Stimulus, message: str) -> None:
+    writer = RecordWriter(0)
+    told: list[tuple[Stimulus, Sequence[Instruction]]] = [(Pause(), [DropData("a", 1)]), (bad, [])]
+    frame, size, failure = writer.batch(0, noted([*told, (Unpause(), [DropSpec("a", 1)])]))
+    assert size == 1
+    assert message in str(failure)
+    (record,) = read(frame)
+    assert (record.stimulus, record.kinds) == (Pause(), ("drop-data",))
+    assert RecordWriter(0).batch(0, noted(told[1:]))[:2] == (b"", 0)
+
+
+def test_an_answer_that_no_journal_can_hold_ends_it_too() -> None:
+    frame, size, failure = RecordWriter(0).batch(0, noted([(Pause(), [DropData("\ud800", 1)])]))
+    assert (frame, size) == (b"", 0)
+    assert failure is not None
 
 
 # Written by another version
@@ -103,9 +157,19 @@ def reader_of(stimuli: tuple[Kind, ...]) -> RecordReader:
     return RecordReader(header(stimuli=stimuli))
 
 
-def frames(*rows: Sequence[object]) -> bytes:
-    writer = RecordWriter(0)
-    return b"".join([writer.frames.frame(pack(row)) for row in rows])
+def frame(*rows: Sequence[object], **changes: Any) -> bytes:
+    """A batch of such rows, which led to nothing."""
+    packed = [pack(row) for row in rows]
+    count = len(rows)
+    fields: dict[str, Any] = {
+        "after_us": 0,
+        "nbytes": [len(row) for row in packed],
+        "digests": numbers_to_bytes([NOTHING] * count),
+        "counts": [0] * count,
+        "kinds": b"",
+        "errors": {},
+    }
+    return RecordWriter(0).frames.frame(join(Summary(**(fields | changes)), packed, 0))
 
 
 CODES = {kind.op: code for code, kind in enumerate(STIMULI)}
@@ -113,57 +177,103 @@ CODES = {kind.op: code for code, kind in enumerate(STIMULI)}
 
 def test_a_field_that_was_not_there_yet_has_its_default() -> None:
     reader = reader_of(kinds(secede=("key", "attempt")))
-    (record,) = read(frames((CODES["secede"], 0, None, "k", 3)), reader)
+    (record,) = read(frame((CODES["secede"], "k", 3)), reader)
     assert record.stimulus == Secede("k", 3, None)
 
 
 def test_a_field_that_is_there_no_more_is_left_out() -> None:
     reader = reader_of(kinds(secede=("mood", "attempt", "key")))
-    (record,) = read(frames((CODES["secede"], 0, None, {"mood": 1}, 3, "k")), reader)
+    (record,) = read(frame((CODES["secede"], {"mood": 1}, 3, "k")), reader)
     assert record.stimulus == Secede("k", 3)
 
 
-def test_kinds_may_come_in_another_order_and_texts_are_still_remembered() -> None:
+def test_kinds_may_come_in_another_order_and_keys_are_still_remembered() -> None:
     reader = reader_of(tuple(reversed(STIMULI)))
-    code = len(STIMULI) - 1 - CODES["free-keys"]
-    records = read(frames((code, 0, None, ["a", "b"]), (code, 0, None, [1, 0])), reader)
-    assert [r.stimulus for r in records] == [FreeKeys(("a", "b")), FreeKeys(("b", "a"))]
+    secede, free = [len(STIMULI) - 1 - CODES[op] for op in ("secede", "free-keys")]
+    rows = (secede, "a", 1, None), (secede, "b", 1, None), (free, [1, "c", 0]), (secede, 1, 2, None)
+    records = read(frame(*rows), reader)
+    assert [r.stimulus for r in records] == [
+        Secede("a", 1),
+        Secede("b", 1),
+        FreeKeys(("b", "c", "a")),
+        Secede("b", 2),
+    ]
+
+
+def records_before(reader: RecordReader, data: bytes) -> tuple[list[Record], CorruptJournal]:
+    """What can be read, and why there is no more."""
+    (body,) = FrameReader(io.BytesIO(data), len(data)).bodies()
+    records: list[Record] = []
+    with pytest.raises(CorruptJournal) as caught:
+        for batch in reader.read(body):
+            records += batch.records()
+    assert "\n" not in str(caught.value)
+    return records, caught.value
 
 
 def test_a_kind_that_is_unknown_now_is_an_error_where_it_occurs() -> None:
     reader = reader_of((*STIMULI, Kind("levitate", ("height",))))
-    data = frames((CODES["pause"], 0, None), (len(STIMULI), 0, None, 3))
-    with pytest.raises(CorruptJournal, match=r"^record 2 cannot be read: ") as caught:
-        read(data, reader)
-    assert caught.value.n == 2
+    pause, levitate = (CODES["pause"],), (len(STIMULI), 3)
+    records, error = records_before(reader, frame(pause, pause, levitate, pause))
+    assert [record.n for record in records] == [1, 2]
+    assert str(error).startswith("record 3 cannot be read: ")
+    assert error.n == reader.next == 3
 
 
 @pytest.mark.parametrize(
     "row",
     [
         (),
-        (99, 0, None),
-        (CODES["pause"], "late", None),
-        (CODES["free-keys"], 0, None, [7]),
-        (CODES["free-keys"], 0, None, 7),
-        (CODES["free-keys"], 0, None),
-        (CODES["pause"], 0, b"\0\0\0\0\xff"),
-        (CODES["free-keys"], 0, None, ["k", -1]),
+        (99,),
+        (CODES["pause"], "late"),
+        (CODES["free-keys"], [7]),
+        (CODES["free-keys"], 7),
+        (CODES["free-keys"],),
+        (CODES["free-keys"], ["k", -1]),
+        (CODES["secede"], 3, 1, None),
     ],
 )
 def test_a_record_that_makes_no_sense_is_named(row: tuple[object, ...]) -> None:
-    with pytest.raises(CorruptJournal, match=r"^record 1 cannot be read: ") as caught:
-        read(frames(row))
-    assert "\n" not in str(caught.value)
+    records, error = records_before(
+        RecordReader(header(first=7)), frame((CODES["pause"],), row, (CODES["unpause"],))
+    )
+    assert [record.stimulus for record in records] == [Pause()]
+    assert str(error).startswith("record 8 cannot be read: ")
 
 
-def test_bytes_that_are_no_messagepack_are_named() -> None:
-    with pytest.raises(CorruptJournal, match=r"^record 1 cannot be read: "):
-        RecordReader(header()).read(b"\xc1")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"after_us": "late"},
+        {"nbytes": []},
+        {"nbytes": [3]},
+        {"digests": b"\0\0\0"},
+        {"digests": bytes(8)},
+        {"counts": []},
+        {"counts": [1]},
+        {"kinds": b"\0"},
+        {"counts": [1], "kinds": b"\xff"},
+        {"errors": ["StimulusError"]},
+    ],
+)
+def test_a_summary_that_makes_no_sense_is_an_error_at_its_first_record(
+    changes: dict[str, Any],
+) -> None:
+    whole, bad = frame((CODES["pause"],)), frame((CODES["pause"],), **changes)
+    assert len(read(whole)) == 1
+    records, error = records_before(RecordReader(header()), bad)
+    assert records == []
+    assert str(error).startswith("record 1 cannot be read: ")
+
+
+def test_bytes_that_are_no_batch_are_named() -> None:
+    for body in (b"", b"\xc1", bytes(5), bytes(100)):
+        with pytest.raises(CorruptJournal, match=r"^record 1 cannot be read: "):
+            list(RecordReader(header()).read(body))
 
 
 def test_required_fields_are_required() -> None:
     reader = reader_of(kinds(secede=("key",)))
-    with pytest.raises(CorruptJournal, match="record 1 cannot be read"):
-        read(frames((CODES["secede"], 0, None, "k")), reader)
+    _, error = records_before(reader, frame((CODES["secede"], "k")))
+    assert str(error).startswith("record 1 cannot be read: ")
     assert msgspec.structs.fields(Secede)[1].required

@@ -1,15 +1,21 @@
 """Replay stops at the first difference, and says what it is."""
 
+import io
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import msgspec
 import pytest
-from journals import random_life
+from journals import header, noted, random_life
 
 from trouper.runtime.errors import StimulusError
-from trouper.runtime.journal.format import INSTRUCTIONS, Digester, Record, op_of
+from trouper.runtime.journal.format import INSTRUCTIONS, Batch, Digester, Record, op_of
+from trouper.runtime.journal.frames import FrameReader
+from trouper.runtime.journal.records import RecordReader, RecordWriter
 from trouper.runtime.journal.replay import Replay, ReplayDiverged
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Execute, Instruction
-from trouper.wire.stimuli import CancelTask, ComputeTask, ExecuteSuccess, Pause
+from trouper.wire.stimuli import CancelTask, ComputeTask, ExecuteSuccess, Pause, Stimulus, Unpause
 
 COMPUTE = ComputeTask("a", 1, 1)
 EXECUTE: list[Instruction] = [Execute("a", 1, 1, 1, "thread", ())]
@@ -105,3 +111,56 @@ def test_a_changed_decision_shows_at_the_record_where_it_is_taken(
         for record in records:
             replay.step(record)
     assert caught.value.record.n == first
+
+
+# A batch at a time
+
+
+Told: TypeAlias = tuple[Stimulus, Sequence[Instruction] | str]
+
+SILENCE: list[Instruction] = []
+REFUSED: Told = (ExecuteSuccess("b", 7, 0, "int"), "StimulusError")
+
+
+def batch_of(*told: Told, first: int = 1) -> Batch:
+    """As it is read from a journal."""
+    frame, _, failure = RecordWriter(0).batch(5, noted(told))
+    assert failure is None
+    (body,) = FrameReader(io.BytesIO(frame), len(frame)).bodies()
+    (batch,) = RecordReader(header(first=first)).read(body)
+    return batch
+
+
+def test_a_batch_goes_through() -> None:
+    for other in ((Pause(), SILENCE), REFUSED):
+        replay = Replay(Machine(), INSTRUCTIONS)
+        replay.run(batch_of((COMPUTE, EXECUTE), other))
+        assert replay.machine.phase("a") == "executing"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ((COMPUTE, SILENCE), r"led to \[\], and leads to \[execute\] Execute\("),
+        ((Pause(), EXECUTE), r"led to \[execute\], and leads to \[\] now"),
+        ((ExecuteSuccess("b", 7, 0, "int"), SILENCE), r"led to \[\], and leads to StimulusError: "),
+        ((COMPUTE, "KeyError"), r"led to KeyError, and leads to \[execute\]"),
+    ],
+)
+@pytest.mark.parametrize("before", [(Pause(), SILENCE), REFUSED])
+def test_a_difference_is_told_by_record_in_a_batch_too(
+    before: Told,
+    wrong: Told,
+    message: str,
+) -> None:
+    batch = batch_of(
+        (Unpause(), SILENCE), before, (Unpause(), SILENCE), wrong, (Unpause(), SILENCE), first=10
+    )
+    with pytest.raises(ReplayDiverged, match=rf"^record 13 diverges: .* {message}") as caught:
+        Replay(Machine(), INSTRUCTIONS).run(batch)
+    assert caught.value.record == [*batch.records()][3] == batch.record(3)
+    assert caught.value.record.stimulus == wrong[0]
+
+
+def test_the_last_record_of_a_batch() -> None:
+    assert batch_of((Pause(), SILENCE), (Unpause(), SILENCE), first=7).last == 8

@@ -8,13 +8,14 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import cbor2
 import msgspec
 import pytest
-from journals import header, random_life
+from journals import header, noted, random_life
 
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.journal.format import STIMULI, Header, pack
@@ -24,6 +25,7 @@ from trouper.runtime.journal.records import RecordWriter
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.wire import stimuli as st
+from trouper.wire.instructions import Instruction
 
 pycddl: Any = importlib.import_module("pycddl")  # which has no types
 
@@ -53,60 +55,82 @@ def vector() -> bytes:
     """The vector's bytes."""
     machine, writer = Machine(CONFIG), RecordWriter(0)
     data = MAGIC + writer.header(header(CONFIG, run="00112233aabbccdd", begun_s=1.75e9))
-    for at_us, stimulus in LIFE[:-1]:
-        data += writer.record(at_us, stimulus, machine.handle(stimulus))
-    return data + writer.record(*LIFE[-1], "StimulusError")
+    for at_us, batch in groupby(LIFE[:-1], key=lambda said: said[0]):
+        told = [(stimulus, machine.handle(stimulus)) for _, stimulus in batch]
+        data += writer.batch(at_us, noted(told))[0]
+    at_us, refused = LIFE[-1]
+    return data + writer.batch(at_us, noted([(refused, "StimulusError")]))[0]
 
 
 # A reader that knows nothing but the page
 
 
-def frames(data: bytes) -> Iterator[Any]:
+def frames(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The bodies, each with the check of the frame before."""
     assert data[:16] == b"trouper journal\n"
     at, running = 16, 0
     while at < len(data):
         length = int.from_bytes(data[at : at + 4], "big")
         assert data[at + 4] == zlib.crc32(data[at : at + 4]) % 256
         end = at + 5 + length
-        running = zlib.crc32(data[at:end], running)
+        before, running = running, zlib.crc32(data[at:end], running)
         assert int.from_bytes(data[end : end + 4], "big") == running
-        yield msgspec.msgpack.decode(data[at + 5 : end])
+        yield data[at + 5 : end], before
         at = end + 4
 
 
-SINGLE = {"key", "executor", "prefix", "peer", "type_name", "stimulus_id"}
-LISTS = {"keys", "local"}
+def batch(body: bytes, previous: int) -> tuple[list[Any], list[Any]]:
+    """The summary and the rows."""
+    end = 5 + int.from_bytes(body[:4], "big")
+    assert body[4] == zlib.crc32(body[:4]) % 256
+    summary = msgspec.msgpack.decode(body[5:end])
+    begun = zlib.crc32(body[5:end], previous)
+    at = end + 4 * len(summary[1])
+    rows: list[Any] = []
+    for nbytes in summary[1]:
+        assert int.from_bytes(body[end : end + 4], "big") == zlib.crc32(
+            body[at : at + nbytes], begun
+        )
+        rows.append(msgspec.msgpack.decode(body[at : at + nbytes]))
+        end, at = end + 4, at + nbytes
+    assert at == len(body)
+    return summary, rows
 
 
 def read(data: bytes) -> list[dict[str, Any]]:
-    head, *rows = frames(data)
-    texts: list[str] = []  # fewer than 16,384
-
-    def text(said: int | str) -> str:
-        if isinstance(said, int):
-            return texts[said]
-        texts.append(said)
-        return said
+    (first, _), *batches = frames(data)
+    head = msgspec.msgpack.decode(first)
+    keys: list[str] = []  # fewer than 16,384
 
     records: list[dict[str, Any]] = []
     at_us = head["at_us"]
-    for n, (code, after_us, answer, *values) in enumerate(rows, head["first"]):
+    for body, previous in batches:
+        (after_us, _, digests, counts, kinds, errors), rows = batch(body, previous)
         at_us += after_us
-        op, names = head["stimuli"][code]
-        fields = dict(zip(names, values, strict=True))
-        for name in names:
-            if name in SINGLE:
-                fields[name] = text(fields[name])
-        for name in names:
-            if name in LISTS and isinstance(fields[name], list):
-                fields[name] = [text(said) for said in fields[name]]
-        record: dict[str, Any] = {"n": n, "at_us": at_us, "stimulus": {"op": op, **fields}}
-        if isinstance(answer, bytes):
-            record["digest"] = answer[:4].hex()
-            record["instructions"] = [head["instructions"][kind][0] for kind in answer[4:]]
-        elif answer is not None:
-            record["error"] = answer[0]
-        records.append(record)
+        for place, (code, *values) in enumerate(rows):
+            op, names = head["stimuli"][code]
+            fields = dict(zip(names, values, strict=True))
+            for name in names:
+                if name in ("key", "peer"):
+                    if isinstance(fields[name], int):
+                        fields[name] = keys[fields[name]]
+                    else:
+                        keys.append(fields[name])
+                elif name in ("keys", "local"):
+                    fields[name] = [keys[k] if isinstance(k, int) else k for k in fields[name]]
+            n = head["first"] + len(records)
+            record: dict[str, Any] = {"n": n, "at_us": at_us, "stimulus": {"op": op, **fields}}
+            if counts[place]:
+                record["digest"] = digests[4 * place : 4 * place + 4].hex()
+                record["instructions"] = [
+                    head["instructions"][kind][0] for kind in kinds[: counts[place]]
+                ]
+                kinds = kinds[counts[place] :]
+            else:
+                assert digests[4 * place : 4 * place + 4] == zlib.crc32(b"\x90").to_bytes(4, "big")
+            if place in errors:
+                record["error"] = errors[place]
+            records.append(record)
     return records
 
 
@@ -120,22 +144,29 @@ def grammar(start: str) -> Any:
 
 
 def test_every_frame_of_the_vector_is_in_the_grammar() -> None:
-    head, *rows = frames(VECTOR.read_bytes())
-    grammar("header").validate_cbor(cbor2.dumps(head))
-    for row in rows:
-        code: int = row[0]
-        grammar(STIMULI[code].op).validate_cbor(cbor2.dumps(row))
+    (first, _), *batches = frames(VECTOR.read_bytes())
+    grammar("header").validate_cbor(cbor2.dumps(msgspec.msgpack.decode(first)))
+    for body, previous in batches:
+        summary, rows = batch(body, previous)
+        grammar("summary").validate_cbor(cbor2.dumps(summary))
+        for row in rows:
+            code: int = row[0]
+            grammar(STIMULI[code].op).validate_cbor(cbor2.dumps(row))
+            grammar("row").validate_cbor(cbor2.dumps(row))
 
 
 def test_stimuli_of_every_kind_are_in_the_grammar() -> None:
     config, stimuli = random_life(seed=1, steps=3000)
-    machine, writer, data = Machine(config), RecordWriter(0), b""
+    machine = Machine(config)
+    told: list[tuple[st.Stimulus, list[Instruction] | str]] = []
     for stimulus in stimuli:
         try:
-            data += writer.record(0, stimulus, machine.handle(stimulus))
+            told.append((stimulus, machine.handle(stimulus)))
         except StimulusError:
-            data += writer.record(0, stimulus, "StimulusError")
-    rows = list(frames(MAGIC + data))
+            told.append((stimulus, "StimulusError"))
+    ((body, previous),) = frames(MAGIC + RecordWriter(0).batch(0, noted(told))[0])
+    summary, rows = batch(body, previous)
+    grammar("summary").validate_cbor(cbor2.dumps(summary))
     assert {row[0] for row in rows} == set(range(len(STIMULI)))
     rules = [grammar(kind.op) for kind in STIMULI]
     for row in rows:
@@ -157,7 +188,8 @@ def test_the_vector_is_read_as_it_was_written() -> None:
 
 
 def test_the_vector_is_written_as_ever() -> None:
-    head, *_ = frames(VECTOR.read_bytes())
+    (first, _), *_ = frames(VECTOR.read_bytes())
+    head = msgspec.msgpack.decode(first)
     assert pack(msgspec.convert(head, Header)) == pack(head)
     assert vector() == VECTOR.read_bytes()
 

@@ -9,19 +9,20 @@ import pytest
 
 from trouper.actors.gather import ANSWER_NBYTES
 from trouper.actors.serve import ServingLimits
-from trouper.wire import limits, messages, values
+from trouper.wire import dask_message, limits, messages, values
 from trouper.wire.errors import Code
 from trouper.wire.frames import FRAMES
 from trouper.wire.limits import Limits
 from trouper.wire.pool import PoolLimits
 
 PAGE = (Path(__file__).parent.parent / "wire" / "PROTOCOL.md").read_text()
+TAGS = ("SET", "PAIRS", "SERIALIZED", "PICKLED", "ENUM_MEMBER")
 CONSTANTS = {
     name: value
-    for module in (limits, messages, values)
+    for module in (dask_message, limits, messages, values)
     for name, value in vars(module).items()
     if name.isupper() and isinstance(value, (int, float)) and name not in ("MIN_INT", "MAX_INT")
-    if not name.startswith("_") and name not in ("SET", "PAIRS")
+    if not name.startswith("_") and name not in TAGS
 } | {"ANSWER_NBYTES": ANSWER_NBYTES}
 
 

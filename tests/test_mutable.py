@@ -7,6 +7,7 @@ import pytest
 
 from trouper.actors.job import Job
 from trouper.runtime.embedded.handle import Record
+from trouper.runtime.peers import PeerEntry
 from trouper.runtime.task import Executing, Fetching, Task
 from trouper.wire.mutable import mutable
 
@@ -28,5 +29,6 @@ def test_fields_are_assigned_and_nothing_else_is() -> None:
 def test_what_may_be_part_of_a_cycle_is_known_to_the_collector_from_the_start() -> None:
     assert gc.is_tracked(Task("x", 1))
     assert gc.is_tracked(Record("x", 1))
+    assert gc.is_tracked(PeerEntry("tcp://10.0.0.1:1", remote=True))
     for kind in (Job, Executing, Fetching):
         assert not kind.__struct_config__.gc

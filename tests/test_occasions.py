@@ -3,8 +3,8 @@
 import pytest
 from journals import random_life, told
 
-from trouper.runtime.debugging.notation import INSTRUCTIONS, read
-from trouper.runtime.debugging.occasions import mentions, occasion
+from trouper.runtime.debugging.notation import INSTRUCTIONS, STIMULI, read
+from trouper.runtime.debugging.occasions import mentions, occasion, subjects
 from trouper.runtime.machine import HANDLERS
 
 OCCASIONS = [
@@ -87,3 +87,20 @@ def test_an_instruction_names_a_task(line: str) -> None:
     instruction = read(line, INSTRUCTIONS)
     assert mentions(instruction, "x")
     assert not mentions(instruction, "3")
+
+
+@pytest.mark.parametrize(
+    ("line", "keys"),
+    [
+        ("compute-task y local=a who-has=x@tcp://b:1 nbytes=x:100", ("y", "x")),
+        ("free-keys x,y", ("x", "y")),
+        ("gather-success tcp://b:1 #4 x:8:int,y:8:int", ("x", "y")),
+        ("pause", ()),
+    ],
+)
+def test_whom_a_stimulus_is_about(line: str, keys: tuple[str, ...]) -> None:
+    assert subjects(read(line, STIMULI)) == keys
+
+
+def test_an_instruction_is_not_about_the_inputs_it_names() -> None:
+    assert subjects(read("execute y #1 inputs=x#3", INSTRUCTIONS)) == ("y",)

@@ -1,7 +1,10 @@
 """Packets from bytes, wherever those were cut, and to bytes."""
 
 from itertools import pairwise
+from unittest.mock import patch
 
+import cbor2
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from trouper.wire.limits import (
     HELLO_NBYTES,
     MAX_SEQUENCE,
     PACKET_MESSAGES,
+    PACKET_NBYTES,
     PACKET_PARTS,
 )
 from trouper.wire.packets import Incoming, PacketItem, PacketReader, packet
@@ -50,6 +54,93 @@ def test_where_bytes_are_cut_has_no_meaning(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     for begin, end in pairwise(edges):
         items += reader.read(STREAM[begin:end])
+    assert items == ITEMS
+    assert reader.idle
+
+
+NUMBERS = st.integers(1, MAX_SEQUENCE) | st.integers(1, 300) | st.integers(65_530, 65_540)
+LENGTHS = st.integers(0, MAX_SEQUENCE) | st.integers(0, 300)
+SHAPES = st.lists(
+    LENGTHS | st.lists(LENGTHS, min_size=2, max_size=30).map(tuple), min_size=1, max_size=30
+).map(tuple)
+
+
+@given(
+    st.lists(
+        st.builds(Alive, NUMBERS)
+        | st.builds(Data, NUMBERS, SHAPES, st.integers(0, PACKET_NBYTES))
+        | st.builds(Piece, st.integers(0, PACKET_NBYTES)),
+        min_size=1,
+        max_size=64,
+    )
+)
+@settings(deadline=None)
+def test_head_is_encoded_as_any_cbor(frames: list[Frame]) -> None:
+    head = cbor2.dumps([msgspec.to_builtins(frame) for frame in frames])
+    assert b"".join(packet(frames)) == len(head).to_bytes(4, "big") + head
+
+
+@given(
+    st.none() | NUMBERS.map(Alive),
+    NUMBERS,
+    st.binary(max_size=300) | st.integers(300, 70_000).map(bytes),
+)
+@settings(deadline=None)
+def test_small_packet_says_the_same_at_once_and_in_pieces(
+    alive: Alive | None, sequence: int, body: bytes
+) -> None:
+    frames: list[Frame] = [Data(sequence, (len(body),), len(body))]
+    if alive is not None:
+        frames = [alive, *frames]
+    one = stream((frames, [body]))
+    at_once = list(PacketReader(1 << 20).read(one))
+    assert at_once == [*frames, Incoming(sequence, (body,))]
+    reader = PacketReader(1 << 20)
+    assert [*reader.read(one[:7]), *reader.read(one[7:])] == at_once
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "why"),
+    [
+        ("81 8404018105 05", b"abcde", "5 bytes; 4 are allowed"),
+        ("81 8404008101 01", b"a", "bad frame 'data'"),
+        ("81 8404180081 01 01", b"a", "bad frame 'data'"),
+        ("81 84040181 01 02", b"ab", "does not fit messages of 1 bytes"),
+        ("81 84040181 1a00100001 1a00100001", b"", "bad frame 'data'"),
+        ("82 8203 03 84040181 01 01 01", b"a", "1 bytes follow the item"),
+    ],
+)
+def test_small_packet_is_as_strict_as_any(head: str, tail: bytes, why: str) -> None:
+    reader = PacketReader(4)
+    data = bytes.fromhex(head)
+    with pytest.raises(ProtocolError, match=why):
+        list(reader.read(len(data).to_bytes(4, "big") + data + tail))
+
+
+def test_small_packet_does_not_come_within_a_message() -> None:
+    reader = PacketReader(1000)
+    list(reader.read(stream(([Data(1, (5,), 2)], [b"ab"]))))
+    with pytest.raises(ProtocolError, match="a message has begun and not ended"):
+        list(reader.read(stream(([Data(2, (1,), 1)], [b"x"]))))
+
+
+@patch("trouper.wire.assembly._DIRECT_NBYTES", 2)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 40))))
+@settings(deadline=None)
+def test_where_bytes_are_put_has_no_meaning(cuts: list[tuple[bool, int]]) -> None:
+    reader, data = PacketReader(1000), STREAM
+    items: list[PacketItem] = []
+    for direct, cut in [*cuts, (False, len(STREAM))]:
+        buffer = reader.buffer() if direct else None
+        if buffer is None:
+            taken = data[:cut]
+            items += reader.read(taken)
+        else:
+            with buffer:
+                taken = data[: min(cut, len(buffer))]
+                buffer[: len(taken)] = taken
+            items += reader.filled(len(taken))
+        data = data[len(taken) :]
     assert items == ITEMS
     assert reader.idle
 

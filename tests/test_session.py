@@ -1,8 +1,11 @@
 """A session, call by call; what the network may do to it is in test_session_network."""
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pair import LIMITS, Pair, all_of, bodies, end, packet_of
 
 from trouper.wire.cbor import Chunk
@@ -16,6 +19,7 @@ from trouper.wire.events import (
     OutgoingLost,
     Peer,
     Resumed,
+    SessionEvent,
 )
 from trouper.wire.frames import Abort, Alive, Data, Frame, Goodbye, Piece
 from trouper.wire.limits import PACKET_NBYTES, Limits
@@ -43,6 +47,53 @@ def test_messages_arrive_in_order_with_their_buffers() -> None:
         MessageReceived(2, b"two", ()),
     ]
     assert bodies(pair.dialled_events) == [b"back"]
+
+
+@patch("trouper.wire.assembly._DIRECT_NBYTES", 50)
+@given(
+    st.lists(st.lists(st.integers(0, 400), max_size=3), min_size=1, max_size=8),
+    st.lists(st.tuples(st.booleans(), st.integers(1, 500))),
+)
+@settings(deadline=None)
+def test_bytes_put_into_buffers_lead_to_the_same_as_bytes_received(
+    messages: list[list[int]], cuts: list[tuple[bool, int]]
+) -> None:
+    events: list[list[SessionEvent]] = []
+    for direct_too in (False, True):
+        pair = Pair()
+        for number, buffers in enumerate(messages):
+            pair.dialled.send(b"%d" % number, [bytes([number]) * nbytes for nbytes in buffers])
+        data, link = all_of(pair.dialled, 1.0), pair.accepted.link
+        for direct, cut in [*cuts, (False, len(data))]:
+            buffer = pair.accepted.get_buffer(link) if direct and direct_too else None
+            if buffer is None:
+                taken = data[:cut]
+                pair.accepted_events += pair.accepted.receive_data(link, taken, 1.0)
+            else:
+                with buffer:
+                    taken = data[: min(cut, len(buffer))]
+                    buffer[: len(taken)] = taken
+                pair.accepted_events += pair.accepted.buffer_updated(link, len(taken), 1.0)
+            data = data[len(taken) :]
+        pair.down(1.0)
+        assert pair.accepted.received == len(messages)
+        assert pair.accepted.next_deadline() is not None
+        events.append(pair.accepted_events)
+    assert events[0] == events[1]
+
+
+def test_buffer_of_a_link_that_is_over_is_of_no_use() -> None:
+    pair = Pair()
+    pair.dialled.send(b"", [bytes(100_000)])
+    link = pair.accepted.link
+    assert pair.accepted.get_buffer(link) is None
+    pair.accepted.receive_data(link, packet_of(pair.dialled, 1.0)[:5_000], 1.0)
+    buffer = pair.accepted.get_buffer(link)
+    assert buffer is not None
+    assert len(buffer) == 100_000 - 5_000 + (len(raw(Data(1, ((0, 100_000),), 100_000))))
+    pair.cut(2.0)
+    assert pair.accepted.get_buffer(link) is None
+    assert pair.accepted.buffer_updated(link, 1, 2.0) == []
 
 
 def test_nothing_is_sent_before_the_session_is_open() -> None:

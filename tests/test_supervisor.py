@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from random import Random
 from typing import Any, NoReturn
 
 import pytest
@@ -13,6 +14,7 @@ import trio.testing
 from gates import AsyncGate, Gate, until, until_empty, worker_threads
 
 from trouper.actors.actor import Stimuli
+from trouper.actors.errors import PeerUnreachable
 from trouper.actors.execute import ExecuteCommand, execute
 from trouper.actors.fetched import Answer, Fetched, Found, PeerBusy
 from trouper.actors.gather import gather
@@ -27,6 +29,7 @@ from trouper.runtime import (
     open_worker,
 )
 from trouper.runtime.errors import StimulusError
+from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config, Limits
 from trouper.runtime.machine import Machine
 from trouper.runtime.supervisor import BATCH_LIMIT, Supervisor
@@ -36,6 +39,7 @@ from trouper.wire.stimuli import (
     ComputeTask,
     ExecuteSuccess,
     FreeKeys,
+    RefreshWhoHas,
     Stimulus,
 )
 
@@ -459,9 +463,42 @@ class Peers:
         return answer
 
 
+class Weather:
+    """Peers that answer in every way there is, by chance, until the weather is fine."""
+
+    def __init__(self, rng: Random) -> None:
+        self.fine = False
+        self._rng = rng
+
+    async def fetch(self, peer: str, keys: Sequence[str], max_nbytes: int) -> Answer:
+        await trio.sleep(self._rng.random() * 0.002)
+        chance = 1.0 if self.fine else self._rng.random()
+        if chance < 0.1:
+            return PeerBusy()
+        if chance < 0.2:
+            raise PeerUnreachable("the storm")
+        if chance < 0.25:
+            await trio.sleep_forever()  # until it is cancelled, or the actor crashes
+        if chance < 0.27:
+            raise Crash
+        if chance < 0.35:
+            return Fetched({}, {key: LookupError(key) for key in keys})
+        fetched = Fetched({key: Found(key, 10, "str") for key in keys})
+        if self.fine:
+            return fetched
+        for key in keys:
+            if (fate := self._rng.random()) < 0.3:
+                del fetched.found[key]
+                if fate < 0.1:
+                    fetched.unreadable[key] = LookupError(key)
+        rest = set(keys).difference(fetched.found, fetched.unreadable)
+        left = frozenset(key for key in sorted(rest) if self._rng.random() < 0.5)
+        return Fetched(fetched.found, fetched.unreadable, left)
+
+
 @asynccontextmanager
 async def with_peers(
-    peers: Peers, policy: RestartPolicy = QUICK
+    peers: Peers | Weather, policy: RestartPolicy = QUICK
 ) -> AsyncGenerator[tuple[Supervisor, Scheduler]]:
     """A supervisor with all actors."""
     scheduler, store = Scheduler(), Store()
@@ -506,6 +543,18 @@ async def test_a_failure_cannot_be_looked_up() -> None:
         supervisor.send(AcquireReplicas({"k": ("ws://a",)}))
         await until(lambda: supervisor.machine.phase("k") == "error")
         assert supervisor.value_of("k") is None
+
+
+async def test_a_value_that_cannot_be_read_fails_without_those_that_can() -> None:
+    broken = Fetched({}, {"b": LookupError("broken")})
+    peers = Peers(Fetched(BROUGHT.found, broken.unreadable), broken)
+    async with with_peers(peers) as (supervisor, scheduler):
+        supervisor.send(AcquireReplicas({"k": ("ws://a",), "b": ("ws://a",)}))
+        await until(lambda: RequestRefreshWhoHas(("b",)) in scheduler.reports)
+        supervisor.send(RefreshWhoHas({"b": ("ws://a",)}))
+        await until(lambda: supervisor.machine.phase("b") == "error")
+        assert supervisor.machine.phase("k") == "memory"
+    assert peers.asked == [("ws://a", ("k", "b")), ("ws://a", ("b",))]
 
 
 async def test_a_busy_peer_is_asked_again_when_the_wait_is_over() -> None:
@@ -569,3 +618,35 @@ async def test_a_gather_is_cancelled() -> None:
         await cancelled.wait()
         await until(supervisor.is_idle)
         assert not supervisor.machine.ledger.tasks
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_nothing_is_owed_or_kept_whatever_peers_do(seed: int) -> None:
+    rng = Random(seed)
+    weather = Weather(rng)
+    keys = [f"key-{i}" for i in range(40)]
+    policy = RestartPolicy(limit=1000, backoff_s=0)
+    async with with_peers(weather, policy) as (supervisor, scheduler):
+        for _ in range(300):
+            some = rng.sample(keys, rng.randint(1, 10))
+            holders = {key: tuple(rng.sample(["ws://a", "ws://b", "ws://c"], 2)) for key in some}
+            supervisor.send(
+                rng.choice(
+                    (
+                        AcquireReplicas(holders),
+                        AcquireReplicas(holders),
+                        RefreshWhoHas(holders),
+                        FreeKeys(tuple(some)),
+                    )
+                )
+            )
+            await trio.sleep(rng.random() * 0.002)
+            check(supervisor.machine)
+        supervisor.send(FreeKeys(tuple(keys)))  # which ends what hangs, too
+        await until(supervisor.is_idle)
+        assert not len(supervisor.store)
+        weather.fine = True
+        supervisor.send(AcquireReplicas(dict.fromkeys(keys, ("ws://a",))))
+        await until(lambda: supervisor.machine.ledger.nbytes == 10 * len(keys))
+        assert scheduler.failure is None
+        assert {key for key, _ in supervisor.store.values} == set(keys)

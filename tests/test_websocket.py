@@ -4,6 +4,7 @@ import socket
 
 import pytest
 import trio
+import trio.testing
 from trio_websocket import ConnectionClosed as StockClosed
 from trio_websocket import WebSocketRequest, open_websocket_url, serve_websocket
 from wsproto import ConnectionType
@@ -11,6 +12,7 @@ from wsproto.events import AcceptConnection
 from wsproto.handshake import H11Handshake
 
 from trouper.wire.errors import CannotConnect, ConnectionBroken
+from trouper.wire.framing import Framer
 from trouper.wire.websocket import WebSocket, answer, dial
 
 PATIENCE_S = 30.0
@@ -18,9 +20,13 @@ MESSAGES = [b"", b"x", bytes(range(256)) * 400, bytes(900_000)]
 
 
 async def received(websocket: WebSocket, nbytes: int) -> bytes:
-    """So many bytes of messages."""
+    """So many bytes of messages, some of which are put where they belong."""
     data = bytearray()
     while len(data) < nbytes:
+        if websocket.payload_left:
+            buffer = bytearray(min(100_000, nbytes - len(data)))
+            data += buffer[: await websocket.receive_into(memoryview(buffer))]
+            continue
         for part in await websocket.receive():
             assert not isinstance(part, str)
             data += part
@@ -47,6 +53,46 @@ async def test_stock_client_talks_to_us() -> None:
                     await stock.send_message(message)
                     assert await stock.get_message() == message + b"!"
             nursery.cancel_scope.cancel()
+
+
+async def test_peer_that_goes_in_the_middle_of_a_frame_is_gone() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    websocket = WebSocket(ours, Framer(None), b"")
+    await theirs.send_all(b"\x82\x85....ab")
+    await websocket.receive()
+    assert websocket.payload_left == 3
+    await theirs.send_eof()
+    with pytest.raises(ConnectionBroken, match="gone without a word"):
+        await websocket.receive_into(memoryview(bytearray(3)))
+
+
+async def test_what_cannot_be_sent_at_once_goes_before_what_is_sent_next() -> None:
+    one, other = trio.socket.socketpair()
+    async with trio.SocketStream(one) as stream, trio.SocketStream(other) as peer:
+        websocket, theirs = (
+            WebSocket(stream, Framer(None), b""),
+            WebSocket(peer, Framer(lambda: b"mask"), b""),
+        )
+        message = MESSAGES[2] * 50
+        websocket.send_now([message])
+        assert websocket.waiting
+        websocket.send_now([b"next"])
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(websocket.send, [b"last"])
+                assert await received(theirs, len(message) + 8) == message + b"nextlast"
+        assert not websocket.waiting
+
+
+async def test_broken_connection_is_told_to_whoever_sends() -> None:
+    one, other = trio.socket.socketpair()
+    async with trio.SocketStream(one) as stream:
+        other.close()
+        websocket = WebSocket(stream, Framer(None), b"")
+        with pytest.raises(ConnectionBroken, match="Broken pipe"):
+            websocket.send_now([b"x"])
+        with pytest.raises(ConnectionBroken, match="Broken pipe"):
+            await websocket.send([b"x"])
 
 
 async def test_we_talk_to_a_stock_server() -> None:

@@ -53,6 +53,8 @@ class AsyncioConnection:
         self.opened = 0
         """The last link on which the session was open."""
         self.first_socket: AsyncioWebSocket | None = None
+        self.prepare: Callable[[AsyncioWebSocket], None] | None = None
+        """Is called with each connection from now on, say to set options of it."""
         self._limits = limits
         self._link_lost: LinkLost | None = None
         """How the last connection was lost."""
@@ -149,6 +151,8 @@ class AsyncioConnection:
         self.first_socket = self.first_socket or socket
         socket.owner = socket.assembly = self
         self._links[socket] = link
+        if self.prepare is not None:
+            self.prepare(socket)
         if self._paused:
             socket.hold(paused=True)
         self._go_on()

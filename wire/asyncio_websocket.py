@@ -80,8 +80,10 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._place: memoryview | None = None
         """Where the transport was told to read to, if that is where it belongs."""
-        self._finishing = False
+        self._patience: asyncio.TimerHandle | None = None
+        """Ends the wait for the other side to close the connection, if that is all that is left."""
         self._broken = False
+        """Whether the owner is told no more."""
 
     # what its owner says
 
@@ -116,10 +118,10 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
         words may be lost. The owner is told no more.
         """
         if not self._broken:
-            self._broken = self._finishing = True
+            self._broken = True
             self.hold(paused=False)
             self._close_with(NORMAL, "")
-            asyncio.get_running_loop().call_later(patience_s, self.abort)
+            self._patience = asyncio.get_running_loop().call_later(patience_s, self.abort)
 
     def abort(self) -> None:
         """Let go of it without a word. The owner is told no more."""
@@ -187,6 +189,8 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """There is no connection any more."""
         self.writable = False
+        if self._patience is not None:
+            self._patience.cancel()
         nothing = GONE_TOO_SOON if self._upgrade else _NO_WORD
         self._break(str(exc) if exc is not None and str(exc) else nothing)
         if not self.gone.done():
@@ -216,7 +220,7 @@ class AsyncioWebSocket(asyncio.BufferedProtocol):
             self._close()
             return
         reply, self._framer.reply = self._framer.reply, b""
-        if reply and self._transport is not None and not self._finishing:
+        if reply and self._transport is not None and self._patience is None:
             self._transport.write(reply)
         if self._framer.closed is not None:
             self._break(self._framer.closed)

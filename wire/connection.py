@@ -17,11 +17,13 @@ from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ConnectionBroken, SessionClosed, SessionLost
 from trouper.wire.events import (
     Ended,
+    Established,
     IncomingLost,
     LinkLost,
     MessageReceived,
     OutgoingLost,
     Peer,
+    Resumed,
     SessionEvent,
 )
 from trouper.wire.limits import Limits
@@ -84,7 +86,8 @@ class Connection:
         """Queue a message, as soon as there is room for it; its sequence number.
 
         What is sent without a pause leaves in one WebSocket message: other tasks run when there is
-        no room, or after some messages. See `Session.send`.
+        no room, or after some messages. But who has waited in `receive` is taken to answer: the
+        first message that is sent then leaves at once. See `Session.send`.
 
         Raises:
             NotEncodable: It is longer than the peer takes, or has too many buffers.
@@ -222,17 +225,7 @@ class Connection:
                 self._inbox_nbytes += _nbytes_of(event)
             else:
                 self._changed.unpark_all()
-                if isinstance(event, LinkLost):
-                    self.link_lost = event
-                    if event.link in self._scopes:
-                        self._scopes[event.link].cancel()
-                elif isinstance(event, Ended):
-                    silent = event.code is Code.TIMEOUT and not event.by_peer
-                    if silent and not self.session.waiting:  # nobody to say anything to
-                        for scope in self._scopes.values():
-                            scope.cancel()
-                else:
-                    self.opened = event.link
+                self._take_change(event)
         if events:
             self._arrived.unpark_all()
         if self._to_send and (self.session.writable or self.session.ended):
@@ -242,6 +235,20 @@ class Connection:
         self._set_deadlines()
 
     # how it goes on inside
+
+    def _take_change(self, event: Established | Resumed | LinkLost | Ended) -> None:
+        """The session has another connection, or none, or is over."""
+        if isinstance(event, LinkLost):
+            self.link_lost = event
+            if event.link in self._scopes:
+                self._scopes[event.link].cancel()
+        elif isinstance(event, Ended):
+            silent = event.code is Code.TIMEOUT and not event.by_peer
+            if silent and not self.session.waiting:  # there is nobody to say anything to
+                for scope in self._scopes.values():
+                    scope.cancel()
+        else:
+            self.opened = event.link
 
     async def _give_way(self) -> None:
         """Be cancelled here, and now and then let other tasks run."""
@@ -262,15 +269,19 @@ class Connection:
 
     @trio.lowlevel.enable_ki_protection
     def _write_now(self) -> None:
-        """Whoever has waited for a message may wait for the answer to his: it is written at once.
+        """Whoever has waited for a message may be waited for: his answer is written at once.
 
-        To leave it to the writer takes longer than a small message does. The writer goes on with
-        what a connection does not take at once.
+        The way through the writer takes longer than a small message does. What the connection does
+        not take at once is left to it.
         """
         if self._at_rest is None:
             return  # the writer is at it, and looks again
         link, socket = self._at_rest
+        if socket.waiting:
+            return  # it is about to be
         chunks = self.session.data_to_send(link, trio.current_time())
+        if not chunks:
+            return  # the link is lost already
         try:
             socket.send_now(chunks)
         except ConnectionBroken as broken:
@@ -352,6 +363,7 @@ class Connection:
 
 
 def _nbytes_of(delivery: Delivery) -> int:
-    if isinstance(delivery, MessageReceived):
-        return _DELIVERY_NBYTES + len(delivery.body) + sum(map(len, delivery.buffers))
-    return _DELIVERY_NBYTES
+    if not isinstance(delivery, MessageReceived):
+        return _DELIVERY_NBYTES
+    nbytes = _DELIVERY_NBYTES + len(delivery.body)
+    return nbytes + sum(map(len, delivery.buffers)) if delivery.buffers else nbytes

@@ -48,6 +48,7 @@ from tornado.netutil import bind_sockets
 from trouper.wire.asyncio_connection import AsyncioConnection
 from trouper.wire.asyncio_dialling import open_session
 from trouper.wire.asyncio_reception import AsyncioReception
+from trouper.wire.asyncio_websocket import AsyncioWebSocket
 from trouper.wire.dask_markers import Deserializers, decode_for_dask, encode_for_dask
 from trouper.wire.dask_message import DASK_COMM
 from trouper.wire.endpoint import Endpoint, check_name
@@ -92,6 +93,8 @@ class SessionComm(Comm):
         super().__init__(deserialize=deserialize)
         socket = connection.first_socket
         assert socket is not None, "a comm is made of an open session"
+        _set_timeout(socket)
+        connection.prepare = _set_timeout
         self._connection = connection
         peer = prefix + unparse_host_port(*socket.address("peername"))
         self._local_addr: str = prefix + unparse_host_port(*socket.address("sockname"))
@@ -252,7 +255,6 @@ class CwsConnector(Connector):
             logger.warning("%s", failed)
             await asyncio.sleep(_REFUSED_S)
             raise FatalCommClosedError(failed) from error
-        _set_timeout(connection)
         return SessionComm(connection, self.prefix, deserialize, self.prefix + address)
 
 
@@ -332,7 +334,6 @@ class CwsListener(BaseListener):
 
     def _take(self, connection: AsyncioConnection) -> None:
         """A session has begun."""
-        _set_timeout(connection)
         comm = SessionComm(connection, self.prefix, self._deserialize)
         comm.allow_offload = self._allow_offload
         task = asyncio.create_task(self._handle(comm))
@@ -434,9 +435,8 @@ def _tls_of(
     return context
 
 
-def _set_timeout(connection: AsyncioConnection) -> None:
+def _set_timeout(socket: AsyncioWebSocket) -> None:
     """Let the kernel find out that a host is gone, as Dask has it done for ``tcp://``."""
-    socket = connection.first_socket
-    plain = None if socket is None else socket.extra_info("socket")
+    plain = socket.extra_info("socket")
     if plain is not None:
         set_tcp_timeout(SimpleNamespace(socket=plain, closed=lambda: False))

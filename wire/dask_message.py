@@ -36,7 +36,7 @@ DASK_DEPTH = 256
 """Deepest nesting of a message: the header of a nested list of arrays has two levels for each."""
 
 DASK_ITEMS = 10_000_000
-"""Most items of a message: some 200,000 tasks, which a scheduler may send at once."""
+"""Most items of a message: a scheduler may send tens of thousands of tasks at once."""
 
 _MAX_BUFFERS = PACKET_PARTS - 1
 
@@ -166,18 +166,20 @@ class DaskMessageDecoder:
     """Reads the Dask messages of one session. Not for two threads at once."""
 
     def __init__(self) -> None:
+        # An object of its own: cbor2's decoder keeps its methods, and what refers to itself through
+        # that decoder is never collected.
+        self._opener = opener = _Opener()
         tags = {
-            SERIALIZED: self._open_serialized,
-            PICKLED: self._open_pickled,
-            ENUM_MEMBER: self._open_enum_member,
+            SERIALIZED: opener.open_serialized,
+            PICKLED: opener.open_pickled,
+            ENUM_MEMBER: opener.open_enum_member,
         }
         self._decoder = ValueDecoder(tags, max_items=DASK_ITEMS, max_depth=DASK_DEPTH)
-        self.markers = 0
+
+    @property
+    def markers(self) -> int:
         """How many the last message had."""
-        self._buffers: list[Chunk] = []
-        """Of the message that is being read, those that were not spoken of, the first last."""
-        self._offset = 0
-        """Where the next frame begins in the first of them."""
+        return self._opener.markers
 
     def decode(self, body: Chunk, buffers: Sequence[Chunk] = ()) -> Any:
         """What a message says, markers as they are above.
@@ -186,33 +188,49 @@ class DaskMessageDecoder:
             ProtocolError: It is no message, too large or deep, or its buffers are not those that it
                 speaks of.
         """
-        self._buffers = list(reversed(buffers))
-        self._offset = self.markers = 0
+        opener = self._opener
+        opener.begin(buffers)
         try:
             message = self._decoder.decode(body)
-            if self._buffers:
+            if opener.buffers:
                 raise ProtocolError(
-                    Code.MALFORMED, f"{len(self._buffers)} buffers that the message does not use up"
+                    Code.MALFORMED,
+                    f"{len(opener.buffers)} buffers that the message does not use up",
                 )
             return message
         finally:
-            self._buffers = []
+            opener.buffers = []
 
-    def _open_serialized(self, content: object) -> Serialized:
+
+class _Opener:
+    """Makes markers of what stands for them in a body, and of the buffers beside it."""
+
+    def __init__(self) -> None:
+        self.markers = 0
+        self.buffers: list[Chunk] = []
+        """Of the message that is being read, those that were not spoken of, the first last."""
+        self._offset = 0
+        """Where the next frame begins in the first of them."""
+
+    def begin(self, buffers: Sequence[Chunk]) -> None:
+        self.buffers = list(reversed(buffers))
+        self._offset = self.markers = 0
+
+    def open_serialized(self, content: object) -> Serialized:
         self.markers += 1
         header, *rest = _array(content) or [None]
         if type(header) is not dict or len(rest) != 1:
             raise ProtocolError(Code.MALFORMED, "a serialized value without header and frames")
         return Serialized(cast("Any", header), tuple(map(self._frame, _array(rest[0]))))
 
-    def _open_pickled(self, content: object) -> Pickled:
+    def open_pickled(self, content: object) -> Pickled:
         self.markers += 1
         frames = tuple(map(self._frame, _array(content)))
         if not frames:
             raise ProtocolError(Code.MALFORMED, "a pickled value without a pickle")
         return Pickled(frames[0], frames[1:])
 
-    def _open_enum_member(self, content: object) -> EnumMember:
+    def open_enum_member(self, content: object) -> EnumMember:
         self.markers += 1
         match content:
             case (str() as module, str() as cls, str() as name):
@@ -225,15 +243,15 @@ class DaskMessageDecoder:
             return bytearray(item)
         if type(item) is not int or item <= 0:
             raise ProtocolError(Code.MALFORMED, f"{item!r:.80} is no frame, nor the length of one")
-        if not self._buffers:
+        if not self.buffers:
             raise ProtocolError(Code.MALFORMED, "a frame whose buffer has not come")
-        buffer, begin = self._buffers[-1], self._offset
+        buffer, begin = self.buffers[-1], self._offset
         end = begin + item
         if end > len(buffer):
             raise ProtocolError(Code.MALFORMED, "a frame that is longer than its buffer")
         self._offset = end
         if end == len(buffer):
-            self._buffers.pop()
+            self.buffers.pop()
             self._offset = 0
         return buffer if item == len(buffer) else memoryview(buffer)[begin:end]
 

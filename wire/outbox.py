@@ -10,6 +10,8 @@ both cost. Of what is not kept for resending, no bytes are left once it is hande
 from collections import deque
 from collections.abc import Sequence
 
+import msgspec
+
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, NotEncodable, ProtocolError
 from trouper.wire.frames import Data, Frame, Goodbye, Lost, Piece, Shape
@@ -25,18 +27,15 @@ _ENTRY_NBYTES = 128
 """What an entry costs beside its bytes, so that empty messages do not come for nothing."""
 
 
-class _Entry:
+class _Entry(msgspec.Struct, gc=False):
     """A message, or a frame in its place."""
 
-    __slots__ = ("frame", "kept", "nbytes", "parts", "resend", "sequence")
-
-    def __init__(self, sequence: int, parts: tuple[Chunk, ...], resend: bool) -> None:
-        self.sequence = sequence
-        self.parts = parts
-        self.resend = resend
-        self.nbytes = sum(map(len, parts))
-        self.kept = self.nbytes + _ENTRY_NBYTES
-        self.frame: Lost | Goodbye | None = None
+    sequence: int
+    parts: tuple[Chunk, ...]
+    resend: bool
+    nbytes: int
+    kept: int
+    frame: Lost | Goodbye | None = None
 
     @property
     def shape(self) -> Shape:
@@ -69,7 +68,9 @@ class Outbox:
             raise NotEncodable(
                 f"a message has {len(parts) - 1:,} buffers; {PACKET_PARTS - 1:,} are allowed"
             )
-        entry = _Entry(self.last + 1, tuple(map(_flat, parts)), resend)
+        flat = tuple(map(_flat, parts))
+        nbytes = sum(map(len, flat))
+        entry = _Entry(self.last + 1, flat, resend, nbytes, nbytes + _ENTRY_NBYTES)
         if len(entry.parts[0]) > BODY_NBYTES:
             raise NotEncodable(
                 f"the body of a message has {len(entry.parts[0]):,} bytes; {BODY_NBYTES:,} are "
@@ -84,9 +85,8 @@ class Outbox:
 
     def put_goodbye(self, code: Code, reason: str) -> None:
         """Queue the end of the session."""
-        entry = _Entry(self.last + 1, (), resend=True)
-        entry.frame = Goodbye(entry.sequence, code, reason)
-        self._put(entry)
+        goodbye = Goodbye(self.last + 1, code, reason)
+        self._put(_Entry(goodbye.sequence, (), True, 0, _ENTRY_NBYTES, goodbye))
 
     def _put(self, entry: _Entry) -> None:
         self._queued.append(entry)

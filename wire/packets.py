@@ -15,7 +15,14 @@ from trouper.wire.assembly import Assembler, Parts
 from trouper.wire.cbor import CborDecoder, Chunk, begin_array, encode_number
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.frames import Alive, Data, Frame, Goodbye, Lost, Piece, Shape, frame_of
-from trouper.wire.limits import HEAD_DEPTH, HEAD_ITEMS, HEAD_NBYTES, HELLO_NBYTES, PACKET_FRAMES, PACKET_NBYTES
+from trouper.wire.limits import (
+    HEAD_DEPTH,
+    HEAD_ITEMS,
+    HEAD_NBYTES,
+    HELLO_NBYTES,
+    PACKET_FRAMES,
+    PACKET_NBYTES,
+)
 
 _PREFIX_NBYTES = 4
 _JOINED_NBYTES = 1 << 14
@@ -130,7 +137,7 @@ class PacketReader:
                 yield from self._numbered(self._assembler.fill(tail))
 
     def buffer(self) -> memoryview | None:
-        """Where the next bytes belong, if it is worth to read them there; see `Assembler.buffer`."""
+        """Where the next bytes may be put rather than given to `read`; see `Assembler.buffer`."""
         return self._assembler.buffer(self._tail_nbytes) if self._tail_nbytes else None
 
     def filled(self, nbytes: int) -> Iterator[Incoming]:
@@ -146,8 +153,8 @@ class PacketReader:
     def _small_packet(self, view: memoryview) -> tuple[list[PacketItem], int] | None:
         """What is in a packet that brings one small message, as most do; and how long it is.
 
-        None of any other. For this one, which somebody may wait for, the way through the decoder and
-        the assembler would take four times as long.
+        None of any other. Somebody may wait for this one; the way through the decoder and the
+        assembler would take four times as long.
         """
         match = None if self._head or self._assembler.busy else _SMALL_PACKET.match(view)
         if match is None:

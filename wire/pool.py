@@ -9,6 +9,7 @@ Which language is spoken on it is the endpoint's to require; see `Endpoint.requi
 """
 
 import logging
+import math
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -144,7 +145,7 @@ class Pool:
             for pooled in reversed(self._idle):
                 if pooled.peer == peer and not pooled.leave.cancel_called:
                     del self._idle[pooled]
-                    pooled.leave.deadline = float("inf")
+                    pooled.leave.deadline = math.inf
                     return pooled
             if self._counts[peer] < self._limits.connections_per_peer:
                 if self.connections < self._limits.connections:

@@ -9,6 +9,8 @@ socket, no clock, no chance; a *shell* owns those::
     events = session.connection_lost(link, reason, now)
     events = session.handle_timeout(now)             at `next_deadline()`, which any call may move
 
+Bulk need not be copied: where it belongs is known before it comes, see `get_buffer`.
+
 `send` queues a message, `close` ends the session in an orderly way. Each connection of a session is
 a *link*, counted from 1; what a shell says for an older link than the present one is ignored.
 

@@ -54,6 +54,7 @@ class SocketTransport(Transport):
         self._socket = socket
 
     async def read(self, most_nbytes: int) -> bytes:
+        """What has arrived, once something has."""
         while True:
             await trio.lowlevel.wait_readable(self._socket)
             try:
@@ -64,6 +65,7 @@ class SocketTransport(Transport):
                 raise trio.BrokenResourceError(str(error)) from error
 
     async def read_into(self, buffer: memoryview) -> int:
+        """As much as has come, up to the whole buffer."""
         filled = 0
         while not filled:
             await trio.lowlevel.wait_readable(self._socket)
@@ -80,6 +82,7 @@ class SocketTransport(Transport):
         return filled
 
     async def write(self, chunks: Sequence[Chunk]) -> None:
+        """Wait whenever the connection takes no more."""
         left = self.write_now(chunks)
         if not left:
             await trio.lowlevel.checkpoint()
@@ -88,6 +91,7 @@ class SocketTransport(Transport):
             left = self.write_now(left)
 
     def write_now(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """As much as the connection takes."""
         try:
             nbytes = os.writev(self._socket.fileno(), chunks[:_MOST_CHUNKS])
         except BlockingIOError:
@@ -104,18 +108,22 @@ class StreamTransport(Transport):
         self._stream = stream
 
     async def read(self, most_nbytes: int) -> bytes:
+        """As the stream gives it."""
         return bytes(await self._stream.receive_some(most_nbytes))
 
     async def read_into(self, buffer: memoryview) -> int:
+        """As the stream gives it, copied."""
         data = await self._stream.receive_some(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     async def write(self, chunks: Sequence[Chunk]) -> None:
+        """One chunk after the other."""
         for chunk in chunks:
             await self._stream.send_all(chunk)
 
     def write_now(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """Nothing."""
         return chunks
 
 

@@ -14,6 +14,7 @@ from trouper.runtime.cli.group import (
     journal,
     json_option,
     line_of,
+    new_file,
     open_journal,
     path_argument,
     print_json,
@@ -103,17 +104,6 @@ def minimise_command(
     click.echo(f"{len(life.said)} of {opened.last - opened.first + 1} stimuli are left, in {out}:")
     for said in life.said:
         click.echo(f"    {line_of(said.stimulus)}")
-
-
-@contextmanager
-def new_file(path: Path) -> Generator[Callable[[bytes], object]]:
-    """A file to be made, taken before the work begins; none is left if that fails."""
-    with path.open("xb") as file:
-        try:
-            yield file.write
-        except BaseException:
-            path.unlink()
-            raise
 
 
 @contextmanager

@@ -5,7 +5,8 @@ code 2. Exit code 1 is a finding: the journal is corrupt, two journals differ, t
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -104,6 +105,17 @@ def check_record(opened: Journal, n: int) -> None:
         raise JournalError(
             f"there is no record {n}: the journal has {opened.first} to {opened.last}"
         )
+
+
+@contextmanager
+def new_file(path: Path) -> Generator[Callable[[bytes], object]]:
+    """A file to be made, taken before the work begins; none is left if that fails."""
+    with path.open("xb") as file:
+        try:
+            yield file.write
+        except BaseException:
+            path.unlink()
+            raise
 
 
 def print_json(value: object) -> None:

@@ -11,6 +11,7 @@ import trio
 
 from trouper.actors.dask_fetch import ask_for_data, load_data
 from trouper.actors.dask_link import DaskLink
+from trouper.actors.dask_tcp import SCHEMES, dial_tcp
 from trouper.actors.errors import PeerUnreachable
 from trouper.actors.fetched import Answer
 from trouper.runtime.cluster.addresses import websocket_url
@@ -93,6 +94,10 @@ class Dialler:
 
     async def fetch(self, peer: Peer, keys: Sequence[Key], max_nbytes: int) -> Answer:
         """The link of the gather actor: see `trouper.actors.fetched.Fetch`."""
+        if peer.startswith(SCHEMES):  # a stock worker
+            async with dial_tcp(peer, self._tls, self._us.limits) as tcp_link:
+                answer = await ask_for_data(tcp_link, keys, self._address)
+            return await load_data(answer)
         try:
             async with self._pool.lease(websocket_url(peer)) as connection:
                 answer = await ask_for_data(await self._link_on(connection), keys, self._address)

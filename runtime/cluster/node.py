@@ -143,13 +143,17 @@ class Node:
         return self.ending
 
     async def wind_down(self) -> None:
-        """Start nothing more, and wait until what runs has ended."""
+        """Start nothing more, and wait until the tasks that run have ended.
+
+        Not for what is fetched or waited for: nobody wants that any more. Nor if the worker has
+        failed.
+        """
         if self.supervisor.closed:
             return
         running = tuple([job.key for job in self.supervisor.owed])
         self.send(st.Pause())
         self.send(st.FreeKeys(running))
-        while not self.supervisor.is_idle():
+        while self.supervisor.owed:
             self._quiet = trio.Event()
             await self._quiet.wait()
 
@@ -182,6 +186,7 @@ class Node:
 
     def on_batch_end(self) -> None:
         """What was reported may leave."""
+        self._reports.end_batch()
         self.outbox.flush()
         self._quiet.set()
 

@@ -4,7 +4,12 @@ import logging
 import os
 import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,9 +52,9 @@ CLOSING_S = 5.0
 """How long an end waits for functions that run; their results are of no use to anybody."""
 
 RUN_AHEAD = 16
-"""How many brief functions may wait in the threads' queue, where the scheduler cannot steal them: to
-bring them elsewhere would take longer than they do. What ends together is reported together, which
-costs scheduler and node a third of what single reports do."""
+"""How many brief functions may wait in the threads' queue, where the scheduler cannot steal them:
+to bring them elsewhere would take longer than they do. What ends together is reported together,
+which costs scheduler and node a third of what single reports do."""
 
 DASK_NODE = "dask-node"
 """The role of a node in a handshake."""
@@ -78,8 +83,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
 
 
-@asynccontextmanager
-async def open_node(
+def open_node(
     scheduler: str,
     *,
     threads: int | None = None,
@@ -96,7 +100,7 @@ async def open_node(
     journal: str | Path | None = None,
     journal_max_bytes: int = 1 << 26,
     limits: Limits = LIMITS,
-) -> AsyncGenerator[Node]:
+) -> AbstractAsyncContextManager[Node]:
     """Be a worker of a Dask scheduler for the length of an ``async with`` block.
 
     Leaving the block ends the node: the scheduler is told, and computes elsewhere what only this
@@ -107,14 +111,11 @@ async def open_node(
         threads: How many tasks run at once; as many as there are CPUs if None.
         name: Unique among the scheduler's workers; the node's address if None.
         resources: Named capacities, say ``{"gpu": 1}``, that tasks may take a part of.
-        memory_limit: In bytes; the scheduler is told, and a node that takes four fifths of it
-            starts nothing new until it takes less. Nothing is spilled to disk, and a node that
-            takes more is not ended. 0 for no limit.
-        listen: Where others reach it: ``cws://host:port`` or ``cwss://``; a free port of the
-            interface that leads to the scheduler if empty.
+        memory_limit: In bytes, 0 for none: the scheduler is told, and from four fifths of it on the
+            node starts nothing new. Nothing is spilled, and a node that takes more is not ended.
+        listen: Where others reach it, ``cws://host:port`` or ``cwss://``; a free port if empty.
         contact_address: Under which others reach it, if that is another one.
-        token: What entitles to connect, to the scheduler and to this node; None if nothing is
-            needed.
+        token: What entitles to connect, to the scheduler and to this node; None for nothing.
         client_tls: Whom to trust with ``cwss``, and what to show.
         server_tls: What to show to those who connect with ``cwss``, and whom to ask for what.
         local_directory: Where tasks may leave files; a temporary one if None.
@@ -124,18 +125,14 @@ async def open_node(
         limits: Of sessions: how long a lost connection is waited for, and so on.
 
     Raises:
-        CannotConnect: The scheduler could not be reached in time.
-        SessionRefused: It was, and did not let us in: the token, say, or the version.
-        NodeRefused: It does not take the node; its name, say, is taken.
-        OSError: The node cannot listen where it should.
+        CannotConnect, SessionRefused, NodeRefused: On entering the block: the scheduler could not
+            be reached in time, or does not take the node; the text says why.
+        OSError: On entering the block: the node cannot listen where it should.
         ValueError: An address cannot be one, or `threads` is not positive.
     """
-    threads = (os.cpu_count() or 1) if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"a node needs at least one thread, not {threads}")
     options = Options(
         scheduler=scheduler,
-        threads=threads,
+        threads=_positive(threads),
         name=name,
         resources=resources or {},
         memory_limit=memory_limit,
@@ -149,23 +146,38 @@ async def open_node(
         journal=None if journal is None else _journal_options(journal, journal_max_bytes),
         limits=limits,
     )
+    return _opened(options)
+
+
+def _positive(threads: int | None) -> int:
+    """A number of threads."""
+    threads = (os.cpu_count() or 1) if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"a node needs at least one thread, not {threads}")
+    return threads
+
+
+def _journal_options(path: str | Path, max_nbytes: int) -> JournalOptions:
+    return JournalOptions(path=Path(path), max_nbytes=max_nbytes, flush=0.1, hash_keys=False)
+
+
+@asynccontextmanager
+async def _opened(options: Options) -> AsyncGenerator[Node]:
+    """The parts, put together in their order; taken apart in the opposite one."""
     async with AsyncExitStack() as stack:
         door = _Door()
         address = await _listen(stack, options, door)
+        us, token = _endpoint(options, address), options.token or ""
         dialler = await stack.enter_async_context(
-            open_dialler(_endpoint(options, address), address, token or "", client_tls)
+            open_dialler(us, address, token, options.client_tls)
         )
-        deadline = trio.current_time() + connect_timeout_s
-        link = await dialler.dial_patiently(stack, scheduler, deadline)
+        deadline = trio.current_time() + options.connect_timeout_s
+        link = await dialler.dial_patiently(stack, options.scheduler, deadline)
         node, facts = _assemble(stack, options, address, dialler)
         log = stack.enter_context(LogTail.attached("trouper"))
         door.open(Handlers(node, log, facts).table())
         await stack.enter_async_context(_living(node, link, dialler, options, facts, deadline))
         yield node
-
-
-def _journal_options(path: str | Path, max_nbytes: int) -> JournalOptions:
-    return JournalOptions(path=Path(path), max_nbytes=max_nbytes, flush=0.1, hash_keys=False)
 
 
 def _endpoint(options: Options, address: str) -> Endpoint:
@@ -243,7 +255,8 @@ def _assemble(
         nthreads=options.threads,
         local_directory=str(directory),
     )
-    stack.callback(worker.close)
+    # In a thread: the client may have comms with this very node, which take part in their end.
+    stack.push_async_callback(trio.to_thread.run_sync, worker.close, abandon_on_cancel=True)
     config = Config(
         slots={THREAD: options.threads},
         resources=dict(options.resources),
@@ -326,9 +339,10 @@ async def _take_leave(node: Node, link: DaskLink) -> None:
                 await link.send([*node.outbox.rest(), {"op": "close-stream"}])
             await node.wind_down()
     finally:
+        keys = [job.key for job in node.supervisor.owed]
+        if keys:
+            logger.warning("node %s leaves %d task(s): %s", node.name, len(keys), keys[:10])
         if node.supervisor.is_idle():
             node.supervisor.close()
         else:
-            keys = [job.key for job in node.supervisor.owed]
-            logger.warning("node %s leaves %d task(s): %s", node.name, len(keys), keys[:10])
             node.supervisor.abandon()

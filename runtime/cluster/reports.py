@@ -18,6 +18,7 @@ from trouper.wire.instructions import (
     TaskFinished,
 )
 from trouper.wire.keys import decode_key
+from trouper.wire.vocabulary import Key
 
 Op: TypeAlias = dict[str, Any]
 
@@ -37,6 +38,12 @@ class Reports:
     def __init__(self, store: Store, site: Site) -> None:
         self._store = store
         self._site = site
+        self._errors: dict[Key, BaseException] = {}
+        """Of the tasks that have failed in this batch: those that fail with them name them."""
+
+    def end_batch(self) -> None:
+        """All that was reported is said."""
+        self._errors.clear()
 
     def op_of(self, report: Report) -> Op | None:
         """The op that says this; None if it is nothing that a scheduler is told."""
@@ -76,7 +83,7 @@ class Reports:
 
     def _finished(self, report: TaskFinished) -> Op:
         value = self._store.values[report.key, report.attempt]
-        pickled_type, typename = type_of(type(value))  # type: ignore[arg-type]
+        pickled_type, typename = type_of(type(value))
         return self._op(
             "task-finished",
             status="OK",
@@ -90,9 +97,13 @@ class Reports:
         )
 
     def _erred(self, report: TaskErred) -> Op:
-        error = self._store.values[report.key, report.attempt] if report.attempt else None
+        if report.attempt:
+            error = self._store.values[report.key, report.attempt]
+        else:
+            error = self._errors.get(report.via or report.key)
         if not isinstance(error, BaseException):
             error = TaskCancelled(f"task {report.key!r} was cancelled")
+        self._errors[report.key] = error
         return self._op(
             "task-erred",
             **error_message(error),

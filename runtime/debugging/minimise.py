@@ -10,12 +10,13 @@ The result shows the cause. Whether a scheduler would ever say just this is anot
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import msgspec
 
 from trouper.runtime.errors import JournalError, StimulusError
-from trouper.runtime.journal.format import INSTRUCTIONS, STIMULI, Answer, Header
+from trouper.runtime.journal.format import INSTRUCTIONS, STIMULI, Header, Noted
 from trouper.runtime.journal.frames import MAGIC
 from trouper.runtime.journal.journal import Journal
 from trouper.runtime.journal.records import RecordWriter
@@ -247,10 +248,15 @@ def as_journal(header: Header, life: Life) -> bytes:
     machine = Machine.from_snapshot(life.before)
     writer = RecordWriter(header.at_us)
     frames = [MAGIC, writer.header(header)]
-    for said in life.said:
-        moment = tell(machine, said)
-        answer: Answer = moment.instructions
-        if moment.error is not None:
-            answer = type(moment.error).__name__
-        frames.append(writer.record(said.at_us, said.stimulus, answer))
+    for at_us, batch in groupby(life.said, key=lambda said: said.at_us):
+        noted = Noted()
+        for said in batch:
+            moment = tell(machine, said)
+            if moment.error is not None:
+                noted.errors[len(noted.answers)] = type(moment.error).__name__
+            noted.stimuli.append(said.stimulus)
+            noted.answers.append(moment.instructions)
+        frame, _, failure = writer.batch(at_us, noted)
+        assert failure is None  # all of it has stood in a journal
+        frames.append(frame)
     return b"".join(frames)

@@ -46,6 +46,27 @@ def mentions(word: Word, key: Key) -> bool:
     return False
 
 
+SUBJECTS = ("key", "keys", "who_has", "data")
+"""Where the keys stand that a stimulus or instruction is about, and not only names."""
+
+
+@cache
+def _subjects(word: type[Word]) -> tuple[str, ...]:
+    return tuple([name for name in SUBJECTS if name in word.__struct_fields__])
+
+
+def subjects(word: Word) -> tuple[Key, ...]:
+    """The keys that a stimulus or instruction is about."""
+    found: list[Key] = []
+    for name in _subjects(type(word)):
+        value: Any = getattr(word, name)
+        if name == "key":
+            found.append(value)
+        else:
+            found.extend(value)
+    return tuple(found)
+
+
 def occasion(stimulus: Stimulus, key: Key) -> str:
     """What a stimulus was to a task.
 

@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from functools import partial
 from inspect import iscoroutine
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 from weakref import WeakValueDictionary, finalize
 
 from trouper.actors.errors import TaskCancelled
@@ -25,7 +25,7 @@ from trouper.actors.spec import ATOMS, Extractor, fill, kind_of
 from trouper.runtime.embedded.background import PRIORITY_PER_LEVEL, Background, nesting
 from trouper.runtime.embedded.future import WorkerFuture
 from trouper.runtime.embedded.handle import TaskHandle
-from trouper.runtime.embedded.opening import open_worker
+from trouper.runtime.embedded.opening import JournalArguments, open_worker
 from trouper.runtime.errors import ForeignHandle
 from trouper.wire.keys import UserKey, encode_key
 from trouper.wire.vocabulary import Key
@@ -46,9 +46,14 @@ class WorkerExecutor(Executor):
         name: Of the worker, for logs and thread names.
         resources: Named capacities, say ``{"gpu": 1}``, that tasks may take a part of.
         coroutines: How many coroutine functions may run at once.
+        journal: ``journal=PATH`` records every decision, to be replayed with `Journal.open`. The
+            options ``journal_max_bytes``, ``journal_flush`` and ``journal_hash_keys`` are those of
+            `open_worker`.
 
     Raises:
-        ValueError: A number of threads, coroutines, or an amount of a resource is not positive.
+        JournalError: Where the journal should be, there is something else.
+        ValueError: A number of threads, coroutines, or an amount of a resource is not positive; or
+            an option of the journal makes no sense.
     """
 
     def __init__(
@@ -58,10 +63,18 @@ class WorkerExecutor(Executor):
         name: str | None = None,
         resources: Mapping[str, float] | None = None,
         coroutines: int = 100,
+        **journal: Unpack[JournalArguments],
     ) -> None:
         threads = (os.cpu_count() or 1) if threads is None else threads
         self._background = Background(
-            partial(open_worker, threads, name=name, resources=resources, coroutines=coroutines)
+            partial(
+                open_worker,
+                threads,
+                name=name,
+                resources=resources,
+                coroutines=coroutines,
+                **journal,
+            )
         )
         # It knows nothing of this object, so this one can become garbage while it runs.
         finalize(self, self._background.forsake).atexit = False

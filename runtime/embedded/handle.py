@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Generator
 from enum import Enum
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -92,7 +92,7 @@ class Record(msgspec.Struct, eq=False, weakref=True):
 class Owner(Protocol):
     """The worker, as its handles see it."""
 
-    values: dict[Entry, object]
+    values: dict[Entry, Any]
     """Of all tasks that have one."""
     immediate: int
     """How often somebody has awaited a task that had ended already."""
@@ -189,8 +189,10 @@ class TaskHandle(msgspec.Struct, Generic[T], eq=False, weakref=True):
             # A checkpoint costs as much as a small task, so not at every await.
             owner.immediate += 1
             if owner.immediate % FAIRNESS:
-                return cast("T", owner.values[record.key, record.attempt])
-        return cast("T", (yield from owner.wait_for(self).__await__()))
+                value: T = owner.values[record.key, record.attempt]
+                return value
+        value = yield from owner.wait_for(self).__await__()
+        return value
 
     def check_usable(self) -> None:
         """Raise TaskReleased after `release`."""

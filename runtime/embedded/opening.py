@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
+from typing import TypedDict
 
 import trio
 
@@ -35,6 +36,15 @@ SHOWN = 10
 """Of the tasks that closing waits for, so many are named."""
 
 _names = itertools.count(1)
+
+
+class JournalArguments(TypedDict, total=False):
+    """The arguments of `open_worker` about a journal, for those who pass them on."""
+
+    journal: str | Path | None
+    journal_max_bytes: int
+    journal_flush: Flush
+    journal_hash_keys: bool | bytes
 
 
 def open_worker(

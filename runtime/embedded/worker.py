@@ -35,6 +35,7 @@ T = TypeVar("T")
 NO_HOLDERS: dict[Key, tuple[Peer, ...]] = {}
 NO_SIZES: dict[Key, int] = {}
 NO_RESOURCES: dict[str, float] = {}
+NO_KWARGS: dict[str, Any] = {}
 """What most tasks have, or do not have; nobody writes to these."""
 
 
@@ -165,7 +166,7 @@ class Worker(Results):
         run_id = self._last_run_id + 1
         if key is None:
             text = f"{prefix}-{run_id}"
-            while text in registry.records or text in registry.failed or text.startswith("~"):
+            while text in registry.records or text in registry.failed or text[0] == "~":
                 text = f"task {text}"  # somebody has given this very key
         else:
             text = encode_key(key)
@@ -174,7 +175,10 @@ class Worker(Results):
                 known.handles += 1
                 return TaskHandle(self, known)
         found: list[TaskHandle[Any]] = []
-        if kwargs or not ATOMS.issuperset(map(type, args)):
+        plain = not kwargs
+        for value in args:
+            plain = plain and type(value) in ATOMS
+        if not plain:
             args, kwargs = self._extractor.extract_all(args, kwargs, found)
         # All is checked; from here on nothing raises.
         self._last_run_id = run_id
@@ -218,7 +222,9 @@ class Worker(Results):
             raise TypeError("map() needs at least one iterable")
         prefix, executor, rank = self._prepare(fn, priority, resources)
         return [
-            self._submit(copy_context(), fn, prefix, executor, args, {}, None, rank, resources)
+            self._submit(
+                copy_context(), fn, prefix, executor, args, NO_KWARGS, None, rank, resources
+            )
             for args in zip(*iterables, strict=False)
         ]
 

@@ -8,9 +8,10 @@ to notice the first difference, and to say what was there before.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from numbers import Integral, Real
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -19,7 +20,7 @@ from trouper.wire.stimuli import Stimulus
 from trouper.wire.version import VERSION
 from trouper.wire.vocabulary import Word
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Kind(msgspec.Struct, frozen=True, array_like=True):
@@ -84,8 +85,68 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """Type name of the exception that the machine raised instead; empty if it did not."""
 
 
-Answer: TypeAlias = Sequence[Instruction] | str
-"""What a stimulus led to: instructions, or the type name of an exception."""
+class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Records that were handled together. Lists have an item for each."""
+
+    first: int
+    """Number of the first one."""
+    at_us: int
+    stimuli: list[Stimulus]
+    digests: Sequence[int]
+    """Of the instructions; `NOTHING` if there were none."""
+    counts: Sequence[int]
+    """Of instructions."""
+    kinds: bytes
+    """Of all instructions, one after the other."""
+    names: Sequence[str]
+    """Of the kinds, by number."""
+    errors: dict[int, str]
+    """Type names of the exceptions that the machine raised instead, by place in the batch."""
+
+    @property
+    def last(self) -> int:
+        """Number of the last record; `first` - 1 if there is none."""
+        return self.first + len(self.stimuli) - 1
+
+    def records(self) -> Iterator[Record]:
+        """One by one."""
+        at = 0
+        for place, stimulus in enumerate(self.stimuli):
+            end = at + self.counts[place]
+            yield Record(
+                self.first + place,
+                self.at_us,
+                stimulus,
+                tuple([self.names[kind] for kind in self.kinds[at:end]]),
+                self.digests[place] if end > at else None,
+                self.errors.get(place, ""),
+            )
+            at = end
+
+    def record(self, place: int) -> Record:
+        """The one at a place in the batch."""
+        return next(islice(self.records(), place, None))
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """What a machine was told, and what it said."""
+
+    stimuli: list[Stimulus] = []
+    answers: list[Sequence[Instruction]] = []
+    """One for each stimulus; empty where the machine raised an exception."""
+    errors: dict[int, str] = {}
+    """Type names of the exceptions, by place in the lists."""
+
+    def parts(self, size: int) -> Iterator["Noted"]:
+        """The same, so many stimuli at a time."""
+        count = len(self.answers)  # of a batch that was broken off, some stimuli have none
+        if count == len(self.stimuli) <= size:
+            yield self
+            return
+        for begin in range(0, count, size):
+            end = min(begin + size, count)
+            errors = {n - begin: name for n, name in self.errors.items() if begin <= n < end}
+            yield Noted(self.stimuli[begin:end], self.answers[begin:end], errors)
 
 
 def plain_number(value: object) -> int | float:
@@ -97,8 +158,17 @@ def plain_number(value: object) -> int | float:
     raise NotImplementedError(f"{type(value).__name__} is no part of a journal")
 
 
-pack: Callable[[object], bytes] = msgspec.msgpack.Encoder(enc_hook=plain_number).encode
+_encoder = msgspec.msgpack.Encoder(enc_hook=plain_number)
+
+pack: Callable[[object], bytes] = _encoder.encode
 """MessagePack of anything that stands in a journal."""
+
+pack_into: Callable[[object, bytearray], None] = _encoder.encode_into
+"""The same in place of what is in a buffer."""
+
+
+NOTHING = zlib.crc32(pack([]))
+"""The digest of no instructions."""
 
 
 class Digester:
@@ -113,7 +183,7 @@ class Digester:
         self._fields = None if kinds == INSTRUCTIONS else {kind.op: kind.fields for kind in kinds}
 
     def digest(self, instructions: Sequence[Instruction]) -> int:
-        """The digest of a list that is not empty."""
+        """The digest of a list."""
         if self._fields is None:
             return zlib.crc32(pack(instructions))
         return zlib.crc32(pack([self._as_written(word) for word in instructions]))

@@ -12,7 +12,9 @@ from typing import BinaryIO
 
 MAGIC = b"trouper journal\n"
 
-_HEAD_NBYTES = 5
+HEAD_NBYTES = 5
+"""Of a length and its guard."""
+
 _CHECK_NBYTES = 4
 _BLOCK_NBYTES = 1 << 18
 
@@ -21,16 +23,20 @@ class BrokenFrame(Exception):
     """A frame that is not as it was written. Who reads knows which it is."""
 
 
-def head(length: int) -> bytes:
-    """The length of a body, guarded: any change of a single byte is noticed (a test tries all)."""
+def _head(length: int) -> bytes:
     plain = length.to_bytes(4, "big")
     return plain + (zlib.crc32(plain) & 0xFF).to_bytes(1, "big")
 
 
-_HEADS = [head(length) for length in range(256)]
-"""Of those that nearly all frames have."""
+_HEADS = [_head(length) for length in range(256)]
+"""Of those that nearly all small frames have."""
 
 _LENGTHS = {guarded: length for length, guarded in enumerate(_HEADS)}
+
+
+def head(length: int) -> bytes:
+    """A length, guarded: any change of a single byte is noticed (a test tries all)."""
+    return _HEADS[length] if length < 256 else _head(length)
 
 
 class FrameWriter:
@@ -42,8 +48,7 @@ class FrameWriter:
 
     def frame(self, body: bytes) -> bytes:
         """The next frame."""
-        length = len(body)
-        framed = (_HEADS[length] if length < 256 else head(length)) + body
+        framed = head(len(body)) + body
         self.check = check = zlib.crc32(framed, self.check)
         return framed + check.to_bytes(_CHECK_NBYTES, "big")
 
@@ -62,6 +67,8 @@ class FrameReader:
         """Of the last frame."""
         self.torn_nbytes = 0
         """How much of a frame that was never finished stands at the end; when all is read."""
+        self.broken = b""
+        """As much as there is of the body of a frame that is torn or corrupt; when all is read."""
         self._file = file
         self._left = nbytes
         """To be read from the file."""
@@ -74,27 +81,30 @@ class FrameReader:
         """
         block, at = b"", 0
         while True:
-            length = _LENGTHS.get(block[at : at + _HEAD_NBYTES])
+            length = _LENGTHS.get(block[at : at + HEAD_NBYTES])
             if length is None:  # a long one; or there is no more in this block
-                if len(block) - at < _HEAD_NBYTES:
-                    block, at = self._refill(block[at:], _HEAD_NBYTES), 0
-                    if len(block) < _HEAD_NBYTES:
+                if len(block) - at < HEAD_NBYTES:
+                    block, at = self._refill(block[at:], HEAD_NBYTES), 0
+                    if len(block) < HEAD_NBYTES:
                         self.torn_nbytes = len(block)
                         return
                 length = self._length(block, at)
                 if length is None:
                     return
-            end = at + _HEAD_NBYTES + length
+            end = at + HEAD_NBYTES + length
             if end + _CHECK_NBYTES > len(block):
-                block, at = self._refill(block[at:], _HEAD_NBYTES + length + _CHECK_NBYTES), 0
-                end = _HEAD_NBYTES + length
+                block, at = self._refill(block[at:], HEAD_NBYTES + length + _CHECK_NBYTES), 0
+                end = HEAD_NBYTES + length
                 if end + _CHECK_NBYTES > len(block):
                     self.torn_nbytes = len(block)
+                    self.broken = block[HEAD_NBYTES:end]
                     return
-            self.check = check = zlib.crc32(block[at:end], self.check)
+            check = zlib.crc32(block[at:end], self.check)
             if check != int.from_bytes(block[end : end + _CHECK_NBYTES], "big"):
+                self.broken = block[at + HEAD_NBYTES : end]
                 raise BrokenFrame("its check does not match")
-            yield block[at + _HEAD_NBYTES : end]
+            self.check = check
+            yield block[at + HEAD_NBYTES : end]
             at = end + _CHECK_NBYTES
 
     def _refill(self, rest: bytes, nbytes: int) -> bytes:
@@ -112,7 +122,7 @@ class FrameReader:
         That is what a file system may leave of a write that was lost.
         """
         length = int.from_bytes(block[at : at + 4], "big")
-        if block[at : at + _HEAD_NBYTES] == head(length):
+        if block[at : at + HEAD_NBYTES] == head(length):
             return length
         rest = block[at:]
         nbytes = len(rest) + self._left

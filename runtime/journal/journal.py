@@ -19,7 +19,7 @@ import msgspec
 
 from trouper.runtime.errors import CorruptJournal, JournalError, JournalWarning, SnapshotError
 from trouper.runtime.journal.files import segment_files
-from trouper.runtime.journal.format import Header, Record, pack
+from trouper.runtime.journal.format import Batch, Header, Record, pack
 from trouper.runtime.journal.replay import Replay
 from trouper.runtime.journal.segment import CutHeader, Segment
 from trouper.runtime.ledger import Config
@@ -125,11 +125,14 @@ class Journal:
         if until is not None and until <= since:
             return
         for segment, following in self._segments_behind(since):
-            for record in segment.records(following):
-                if record.n > since:
-                    yield record
-                if record.n == until:
-                    return
+            for batch in segment.batches(following):
+                if batch.last <= since:
+                    continue
+                for record in batch.records():
+                    if record.n > since:
+                        yield record
+                    if record.n == until:
+                        return
         self._check_end()
 
     def steps(self, since: int | None = None, until: int | None = None) -> Iterator[Step]:
@@ -143,23 +146,16 @@ class Journal:
         since = self.first - 1 if since is None else since
         if until is not None and until <= since:
             return
-        machine: Machine | None = None
-        for segment, following in self._segments_behind(since):
-            if machine is None:
-                machine = self._machine_before(segment)
-            elif pack(machine.snapshot()) != pack(segment.header.snapshot):
-                raise JournalError(
-                    f"the machine's state before record {segment.header.first} is not the one "
-                    "that was recorded, though it has said the same"
-                )
-            replay = Replay(machine, segment.header.instructions).step
-            for record in segment.records(following):
-                instructions = replay(record)
+        for replay, batch in self._replays_behind(since):
+            if batch.last <= since:
+                replay.run(batch)
+                continue
+            for record in batch.records():
+                instructions = replay.step(record)
                 if record.n > since:
-                    yield Step(record, instructions, machine)
+                    yield Step(record, instructions, replay.machine)
                 if record.n == until:
                     return
-        self._check_end()
 
     def replay(self, until: int | None = None) -> Machine:
         """The machine in the state after record number `until`, or after the last one.
@@ -188,10 +184,30 @@ class Journal:
             CorruptJournal: A record is not as it was written.
             ReplayDiverged: The machine does not say what it said then.
         """
-        count = 0
-        for _ in self.steps():
-            count += 1
-        return count
+        n = self.first - 1
+        for replay, batch in self._replays_behind(n):
+            replay.run(batch)
+            n = batch.last
+        return n - self.first + 1
+
+    def _replays_behind(self, n: int) -> Iterator[tuple[Replay, Batch]]:
+        """All batches from the last snapshot before record n + 1 on, each to be replayed at once.
+
+        With each comes the replay that has led the machine up to it.
+        """
+        machine: Machine | None = None
+        for segment, following in self._segments_behind(n):
+            if machine is None:
+                machine = self._machine_before(segment)
+            elif pack(machine.snapshot()) != pack(segment.header.snapshot):
+                raise JournalError(
+                    f"the machine's state before record {segment.header.first} is not the one "
+                    "that was recorded, though it has said the same"
+                )
+            replay = Replay(machine, segment.header.instructions)
+            for batch in segment.batches(following):
+                yield replay, batch
+        self._check_end()
 
     def _segments_behind(self, n: int) -> list[tuple[Segment, Header | None]]:
         """The segments from the one with record n + 1 on, each with the header of the next."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from trouper.runtime.journal.format import Noted
 from trouper.wire.vocabulary import Key, Word
 
 W = TypeVar("W", bound=Word)
@@ -54,6 +55,14 @@ class KeyHasher:
             if name in NAMING
         }
         return msgspec.structs.replace(word, **changes)
+
+    def noted(self, noted: Noted) -> Noted:
+        """Stimuli and instructions with hashed keys."""
+        return Noted(
+            [*map(self.word, noted.stimuli)],
+            [[*map(self.word, answer)] for answer in noted.answers],
+            noted.errors,
+        )
 
     def snapshot(self, taken: dict[str, Any]) -> dict[str, Any]:
         """A snapshot with hashed keys."""

@@ -7,13 +7,13 @@ event loop up for longer at a time.
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from trouper.runtime.journal.files import check_can_begin
-from trouper.runtime.journal.format import Answer, Header
+from trouper.runtime.journal.format import Header, Noted
 from trouper.runtime.journal.keys import KeyHasher
 from trouper.runtime.journal.records import RecordWriter
 from trouper.runtime.journal.writer import Flush, JournalStatus, JournalWriter
@@ -22,7 +22,7 @@ from trouper.wire.instructions import Instruction
 from trouper.wire.stimuli import Stimulus
 
 BATCH = 1000
-"""So many stimuli are noted down at most."""
+"""So many stimuli are written in one frame at most."""
 
 LEAST_NBYTES = 1 << 16
 
@@ -83,7 +83,7 @@ class Recorder:
         self._begun_s = time.time()
         self._begun_ns = clock()
         self._at_us = 0
-        self._batch: list[tuple[Stimulus, Answer]] = []
+        self._noted = Noted()
         self._count = 0
         self._records = RecordWriter(0)
         self._left_nbytes = 0
@@ -91,18 +91,34 @@ class Recorder:
         self._writer = JournalWriter(path, options.max_nbytes, options.flush)
         self._begin_segment()
 
+    def begin(self, stimuli: Sequence[Stimulus]) -> list[Sequence[Instruction]]:
+        """Some stimuli are about to be handled, in their order.
+
+        Gives the list to which the machine's answer to each is to be added. For who has a lot to
+        be handled: the call of `handle` costs more than all of its work.
+        """
+        noted = self._noted
+        if not noted.stimuli:
+            self._at_us = (self._clock() - self._begun_ns) // 1000
+        noted.stimuli.extend(stimuli)
+        return noted.answers
+
+    def raised(self, error: Exception) -> None:
+        """The machine's answer to the next stimulus was an exception."""
+        noted = self._noted
+        noted.errors[len(noted.answers)] = type(error).__name__
+        noted.answers.append(())
+
     def handle(self, stimulus: Stimulus) -> list[Instruction]:
         """Have the machine handle a stimulus; see `Machine.handle`."""
-        batch = self._batch
-        if not batch:
-            self._at_us = (self._clock() - self._begun_ns) // 1000
+        answers = self.begin((stimulus,))
         try:
             instructions = self._machine.handle(stimulus)
         except Exception as error:
-            batch.append((stimulus, type(error).__name__))
+            self.raised(error)
             raise
-        batch.append((stimulus, instructions))
-        if len(batch) == BATCH:
+        answers.append(instructions)
+        if len(answers) == BATCH:
             self.commit()
         return instructions
 
@@ -123,29 +139,18 @@ class Recorder:
         return JournalStatus(str(writer.path), self._count, writer.written_nbytes, writer.error)
 
     def _flush(self) -> None:
-        batch, self._batch = self._batch, []
-        if self._writer.error is not None:
-            return
-        frames: list[bytes] = []
-        failure: Exception | None = None
-        try:
-            for stimulus, answer in batch if self._hasher is None else map(self._hashed, batch):
-                frames.append(self._records.record(self._at_us, stimulus, answer))
-        except Exception as error:  # noqa: BLE001 - say, a key that is no Unicode; the worker goes on
-            failure = error
-        self._count += len(frames)
-        records = b"".join(frames)
-        self._left_nbytes -= len(records)
-        self._writer.put(records)
-        if failure is not None:
-            self._writer.end(f"record {self._count + 1} cannot be written: {failure}")
-
-    def _hashed(self, noted: tuple[Stimulus, Answer]) -> tuple[Stimulus, Answer]:
-        assert self._hasher is not None
-        stimulus, answer = noted
-        if not isinstance(answer, str):
-            answer = [self._hasher.word(instruction) for instruction in answer]
-        return self._hasher.word(stimulus), answer
+        noted, self._noted = self._noted, Noted()
+        for part in noted.parts(BATCH):
+            if self._writer.error is not None:
+                return
+            if self._hasher is not None:
+                part = self._hasher.noted(part)
+            frame, size, failure = self._records.batch(self._at_us, part)
+            self._count += size
+            self._left_nbytes -= len(frame)
+            self._writer.put(frame)
+            if failure is not None:
+                self._writer.end(f"record {self._count + 1} cannot be written: {failure}")
 
     def _begin_segment(self) -> None:
         snapshot = self._machine.snapshot()

@@ -12,8 +12,9 @@ from typing import BinaryIO
 import msgspec
 
 from trouper.runtime.errors import CorruptJournal, JournalError
-from trouper.runtime.journal.format import FORMAT, Header, Record
-from trouper.runtime.journal.frames import MAGIC, BrokenFrame, FrameReader
+from trouper.runtime.journal.batches import rescue, split
+from trouper.runtime.journal.format import FORMAT, Batch, Header
+from trouper.runtime.journal.frames import HEAD_NBYTES, MAGIC, BrokenFrame, FrameReader
 from trouper.runtime.journal.records import RecordReader
 
 
@@ -73,13 +74,21 @@ class Segment:
         count = 0
         with self.path.open("rb") as file:
             frames = self._frames(file)
-            with suppress(BrokenFrame):  # whoever reads the records is told
-                for _ in frames.bodies():
-                    count += 1
-        return count - 1, frames.torn_nbytes
+            bodies = frames.bodies()
+            next(bodies)
+            with suppress(BrokenFrame, ValueError):  # whoever reads the records is told
+                for body in bodies:
+                    count += split(body).count
+        torn_nbytes = frames.torn_nbytes
+        whole = rescue(frames.broken, frames.check)
+        if whole is not None:
+            count += whole.count
+            if torn_nbytes:
+                torn_nbytes -= HEAD_NBYTES + whole.nbytes
+        return count, torn_nbytes
 
-    def records(self, following: Header | None = None) -> Iterator[Record]:
-        """The records, in order.
+    def batches(self, following: Header | None = None) -> Iterator[Batch]:
+        """The records in order, those together that were handled together.
 
         Args:
             following: Header of the segment that comes next, with which the end has to agree.
@@ -87,18 +96,21 @@ class Segment:
         Raises:
             CorruptJournal: A record is not as it was written; those before it were.
         """
-        n = self.header.first
-        read = RecordReader(self.header).read
+        reader = RecordReader(self.header)
+        failure: BrokenFrame | None = None
         with self.path.open("rb") as file:
             frames = self._frames(file)
             bodies = frames.bodies()
             next(bodies)
             try:
                 for body in bodies:
-                    yield read(body)
-                    n += 1
+                    yield from reader.read(body)
             except BrokenFrame as error:
-                raise CorruptJournal(f"record {n} is corrupt: {error}", n) from error
+                failure = error
+        yield from reader.rescue(frames.broken, frames.check)
+        n = reader.next
+        if failure is not None:
+            raise CorruptJournal(f"record {n} is corrupt: {failure}", n) from failure
         if following is not None and (frames.torn_nbytes or frames.check != following.previous):
             raise CorruptJournal(f"record {n} is missing at the end of {self.path}", n)
 

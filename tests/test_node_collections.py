@@ -1,0 +1,111 @@
+"""Dask's collections on two nodes give what they give on two stock workers."""
+
+import importlib
+from collections.abc import Callable, Generator
+from typing import Any
+
+import node_tasks as tasks
+import numpy as np
+import pytest
+from dask_cluster import cluster, result_of, wait_for_workers
+
+dask: Any = importlib.import_module("dask")
+array: Any = importlib.import_module("dask.array")
+bag: Any = importlib.import_module("dask.bag")
+dataframe: Any = importlib.import_module("dask.dataframe")
+pandas: Any = importlib.import_module("pandas")
+
+WORKERS = {"nodes": ("a", "b"), "stock": ("c", "d")}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, Any]]:
+    """A client of two nodes, and one of two stock workers; two clusters."""
+    with (
+        cluster(tmp_path_factory.mktemp("nodes")) as nodes,
+        cluster(tmp_path_factory.mktemp("stock")) as stock,
+    ):
+        for name in WORKERS["nodes"]:
+            nodes.node(name)
+        for name in WORKERS["stock"]:
+            stock.stock_worker(name, stock.tcp)
+        with (
+            nodes.client(set_as_default=False) as of_nodes,
+            stock.client(set_as_default=False) as of_stock,
+        ):
+            wait_for_workers(of_nodes, *WORKERS["nodes"])
+            wait_for_workers(of_stock, *WORKERS["stock"])
+            yield {"nodes": of_nodes, "stock": of_stock}
+
+
+def arrays() -> list[Any]:
+    """Sums and products across chunks, a decomposition, random numbers, what overlaps."""
+    numbers = array.random.default_rng(7).normal(size=(240, 240), chunks=(80, 120))
+    tall = numbers.rechunk((60, 240))
+    return [
+        (numbers + numbers.T).sum(axis=0),
+        numbers @ numbers.T,
+        array.linalg.svd(tall)[1],
+        array.histogram(numbers, bins=20, range=(-3, 3))[0],
+        numbers.map_overlap(tasks.smooth, depth=1, boundary="reflect")[::20, ::20],
+        array.percentile(numbers.ravel(), [5, 50, 95]),
+    ]
+
+
+def bags() -> list[Any]:
+    """Words counted, folded, grouped and joined."""
+    words = bag.from_sequence([f"word{n * n % 37}" for n in range(2000)], npartitions=8)
+    return [
+        words.frequencies().topk(5, key=tasks.second_of),
+        words.map(len).fold(tasks.larger),
+        words.groupby(len, shuffle="tasks").map(tasks.size_of_group),
+        words.distinct().count(),
+    ]
+
+
+def frames() -> list[Any]:
+    """Groups, shuffles, joins and an index, with the shuffle that is made of tasks."""
+    table = pandas.DataFrame(
+        {"x": np.arange(3000) % 17, "y": np.arange(3000) * 0.5, "s": ["ab", "c", "d"] * 1000}
+    )
+    split = dataframe.from_pandas(table, npartitions=7)
+    return [
+        split.groupby("x").y.agg(["sum", "mean", "count"]),
+        split.shuffle("x").map_partitions(len).sum(),
+        split.merge(split.drop_duplicates("x"), on="x").y_x.sum(),
+        split.set_index("y").loc[100.0:110.0],
+        split.s.value_counts(),
+    ]
+
+
+@pytest.mark.parametrize("collections", [arrays, bags, frames], ids=lambda made: made.__name__)
+def test_computed_by_nodes_and_by_stock_workers(
+    both: dict[str, Any], collections: Callable[[], list[Any]]
+) -> None:
+    with dask.config.set({"dataframe.shuffle.method": "tasks"}):
+        got, expected = (
+            [result_of(future) for future in client.compute(collections())]
+            for client in (both["nodes"], both["stock"])
+        )
+    for ours, theirs in zip(got, expected, strict=True):
+        assert type(ours) is type(theirs)
+        match ours:
+            case np.ndarray():
+                np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+            case pandas.DataFrame() | pandas.Series():
+                pandas.testing.assert_frame_equal(
+                    pandas.DataFrame(ours).sort_index(), pandas.DataFrame(theirs).sort_index()
+                )
+            case list():
+                assert sorted(ours, key=repr) == sorted(theirs, key=repr)
+            case _:
+                assert ours == theirs
+
+
+def test_the_shuffle_of_workers_among_themselves_is_refused(both: dict[str, Any]) -> None:
+    table = dataframe.from_pandas(pandas.DataFrame({"x": range(100)}), npartitions=4)
+    with dask.config.set({"dataframe.shuffle.method": "p2p"}):
+        future = both["nodes"].compute(table.shuffle("x"))
+    with pytest.raises(RuntimeError, match=r"P2P .* failed") as caught:
+        result_of(future)
+    assert "shuffle with tasks" in str(caught.value.__cause__)
