@@ -2,6 +2,8 @@
 
 import logging
 
+import pytest
+
 from trouper.actors.logtail import LINES, LogTail
 
 log = logging.getLogger("logtail-test")
@@ -30,3 +32,19 @@ def test_it_forgets_the_oldest() -> None:
             log.error("%d", n)
     assert len(tail.last()) == LINES
     assert tail.last()[0][1].endswith(" 5")
+
+
+def test_what_cannot_be_shown_as_text_is_no_harm_to_who_logs_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Unspeakable:
+        def __repr__(self) -> str:
+            raise LookupError("no text for it")
+
+    alone = logging.Logger("logtail-test")  # without the handlers of pytest, which let it through
+    tail = LogTail()
+    alone.addHandler(tail)
+    alone.error("%r", Unspeakable())
+    assert "no text for it" in capsys.readouterr().err
+    alone.error("and on")
+    assert len(tail.last()) == 1
