@@ -126,7 +126,8 @@ def test_wire_compares_all_contenders_in_all_they_do() -> None:
             assert median > 0
 
 
-NODE_WORK = ("60 no-ops (", "60 no-ops, CPU", "latency", "result", "exchange")
+MAPS = ("60 no-ops (", "60 pushed (", "60 no-ops, CPU", "60 pushed, CPU")
+NODE_WORK = (*MAPS, "latency", "result", "exchange")
 
 
 def test_node_compares_workers_in_all_they_do() -> None:

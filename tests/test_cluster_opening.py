@@ -20,7 +20,8 @@ from trouper.wire.listener import open_listener
 async def opened(scheduler: str, **options: Any) -> None:
     """Open a node, and leave it at once."""
     with trio.fail_after(PATIENCE_S):
-        async with open_node(scheduler, **{"threads": 1, "limits": LIMITS, **options}):
+        given: dict[str, Any] = {"threads": 1, "limits": LIMITS, **options}
+        async with open_node(scheduler, **given):
             pass
 
 

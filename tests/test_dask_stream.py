@@ -55,7 +55,7 @@ def test_a_task_with_all_that_a_scheduler_says_of_it() -> None:
         ({"op": "worker-status-change", "status": "x"}, ops.WorkerStatusChange("x")),
         ({"op": "close", "reason": "x"}, ops.Close("x")),
     ],
-    ids=lambda value: value["op"] if isinstance(value, dict) else "",
+    ids=lambda value: type(value).__name__,
 )
 def test_each_op(op: dict[str, Any], typed: ops.Op) -> None:
     assert read({**op, "stimulus_id": "s"}) == [

@@ -30,7 +30,8 @@ ARRAY = np.arange(300_000.0)
 def framed(message: Any, *, apart: bool = False) -> bytes:
     """A message as a stock worker sends it: all frames in the block, or none of them."""
     frames = protocol.dumps(message, frame_split_size=1 << 20)
-    prelude, rest = prelude_of(frames), b"".join(map(bytes, frames))
+    prelude: bytes = prelude_of(frames)
+    rest = b"".join(map(bytes, frames))
     nbytes = len(prelude) if apart else len(prelude) + len(rest)
     return struct.pack("=Q", nbytes) + prelude + rest
 
@@ -140,7 +141,7 @@ async def test_where_nobody_can_be(address: str) -> None:
 
 
 async def test_with_tls() -> None:
-    authority = trustme.CA()
+    authority: Any = trustme.CA()
     ours, theirs = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.configure_trust(ours)
     authority.issue_cert("127.0.0.1").configure_cert(theirs)

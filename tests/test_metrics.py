@@ -1,5 +1,8 @@
 """What a node says of its process and machine."""
 
+import time
+
+import psutil
 import pytest
 
 from trouper.actors import metrics
@@ -22,13 +25,13 @@ def test_rates_are_means_since_the_last_call(monkeypatch: pytest.MonkeyPatch) ->
     counts = iter([(0, 0), (1000, 500), (1000, 500)])
     times = iter([10.0, 12.0, 13.0])
     monkeypatch.setattr(metrics, "_net_io", lambda: next(counts))
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
     measured = Metrics()
     assert measured.sample()["host_net_io"] == {"read_bps": 500.0, "write_bps": 250.0}
     assert measured.sample()["host_net_io"] == {"read_bps": 0.0, "write_bps": 0.0}
 
 
 def test_a_machine_without_counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics.psutil, "disk_io_counters", lambda: None)
-    monkeypatch.setattr(metrics.psutil, "net_io_counters", lambda: None)
+    monkeypatch.setattr(psutil, "disk_io_counters", lambda: None)
+    monkeypatch.setattr(psutil, "net_io_counters", lambda: None)
     assert Metrics().sample()["host_disk_io"] == {"read_bps": 0.0, "write_bps": 0.0}

@@ -10,7 +10,11 @@ of their own. The client talks ``tcp://`` with the scheduler whatever the worker
 part is the same for all. Measured are:
 
 - **no-ops**: a map of so many tasks that do nothing, from submission until the client knows that
-  all are done: tasks per second, and what the worker's process has worked for each;
+  all are done: tasks per second, and what the worker's process has worked for each. By default, a
+  scheduler gives a worker of two threads no more than three such tasks at once, and something every
+  5 ms at most: some 500 tasks per second, whoever it is, where the machine has nothing else to do;
+- **pushed**: the same where the scheduler gives a worker all that there is, as it does with
+  ``distributed.scheduler.worker-saturation: inf``, and with tasks that have inputs in any case;
 - **latency**: ``submit(...).result()``, one at a time; the median of a round;
 - **result**: an array of 100 MB that is in memory on the worker, brought to the client;
 - **exchange**: two workers have 200 arrays of 1 MB each, and each of them needs all of the other's.
@@ -23,6 +27,7 @@ import argparse
 import asyncio
 import importlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -37,6 +42,8 @@ import psutil
 import trio
 
 THREADS = 2
+SATURATION = 1.1
+"""Dask's own default of ``distributed.scheduler.worker-saturation``."""
 RESULTS = 3
 RESULT_NBYTES = 100_000_000
 ARRAY_NBYTES = 1_000_000
@@ -65,11 +72,10 @@ class Target(NamedTuple):
 
 def targets(counts: Sequence[int]) -> dict[str, Target]:
     """What is measured, by name."""
-    speed = {f"{count:,} no-ops": Target("tasks/s", 1.2, at_least=True) for count in counts}
-    cost = {f"{count:,} no-ops, CPU": Target("us/task", 0.6, at_least=False) for count in counts}
+    maps = [f"{count:,} {kind}" for kind in ("no-ops", "pushed") for count in counts]
     return {
-        **speed,
-        **cost,
+        **{work: Target("tasks/s", 1.2, at_least=True) for work in maps},
+        **{f"{work}, CPU": Target("us/task", 0.6, at_least=False) for work in maps},
         "latency": Target("ms", 1.0, at_least=False),
         "result": Target("MB/s", 1.0, at_least=True),
         "exchange": Target("MB/s", 1.0, at_least=True),
@@ -167,10 +173,12 @@ def alone(
     """What one worker does."""
     figures: dict[str, float] = {}
     no_ops(client, worker, 200)  # to warm up
-    for count in counts:
-        seconds, worked = no_ops(client, worker, count)
-        figures[f"{count:,} no-ops"] = count / seconds
-        figures[f"{count:,} no-ops, CPU"] = worked / count * 1e6
+    for kind, saturation in (("pushed", math.inf), ("no-ops", SATURATION)):
+        client.run_on_scheduler(saturate, saturation=saturation)
+        for count in counts:
+            seconds, worked = no_ops(client, worker, count)
+            figures[f"{count:,} {kind}"] = count / seconds
+            figures[f"{count:,} {kind}, CPU"] = worked / count * 1e6
     figures["latency"] = statistics.median([call(client, i) for i in range(calls)]) * 1e3
     results = [result(client) for _ in range(RESULTS)]
     figures["result"] = RESULT_NBYTES / statistics.median(results) / 1e6
@@ -188,6 +196,11 @@ def no_ops(client: Any, worker: psutil.Process, count: int) -> tuple[float, floa
     while client.run_on_scheduler(task_count):
         time.sleep(0.01)
     return seconds, cpu_seconds(worker) - before
+
+
+def saturate(dask_scheduler: Any, saturation: float) -> None:
+    """How many tasks a worker is given at once, as a multiple of its threads."""
+    dask_scheduler.WORKER_SATURATION = saturation
 
 
 def task_count(dask_scheduler: Any) -> int:
