@@ -2,14 +2,17 @@
 
 import operator
 import pickle
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from fake_scheduler import FakeScheduler, comm_with, compute, fake_scheduler, node_of
-from gates import PATIENCE_S
+from gates import PATIENCE_S, until
 
 from trouper.actors.dask_values import dump, load
+from trouper.runtime.journal.journal import Journal
 
 
 class NoText(Exception):
@@ -37,6 +40,10 @@ class RaisesWhenOpened:
 
     def __reduce__(self) -> Any:
         return throw, (self.error,)
+
+
+class Lazy:
+    nbytes = 1 << 80
 
 
 class EndsWhenPickled:
@@ -68,6 +75,18 @@ async def test_what_a_task_raises() -> None:
             erred = await scheduler.hear("task-erred")
             assert type(error).__name__ in erred["exception_text"]
         await works(scheduler)
+
+
+async def test_a_value_that_says_to_be_larger_than_any_memory(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    async with fake_scheduler() as scheduler, node_of(scheduler, journal=path):
+        await scheduler.say(compute("x", Lazy))
+        assert (await scheduler.hear("task-finished"))["nbytes"] == sys.getsizeof(Lazy())
+        beats = scheduler.beats
+        await until(lambda: scheduler.beats > beats + 1)
+    journal = Journal.open(path)
+    assert journal.verify() == journal.last
+    assert "ExecuteSuccess" in str(list(journal.records()))
 
 
 async def test_what_a_value_raises_that_is_brought() -> None:
