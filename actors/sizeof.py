@@ -21,8 +21,8 @@ def sizeof(value: object) -> int:
     """Bytes of a value: of what has `nbytes`, those; of a container, its elements too.
 
     A lazy array, say, may tell a size that no memory has: that does not count, and journals and
-    messages could not carry it. Nested containers count one level deep, elements of long ones by a sample. A value that
-    cannot tell counts as 0.
+    messages could not carry it. Nested containers count one level deep, elements of long ones by a
+    sample. A value that cannot tell counts as 0.
     """
     kind = type(value)
     if kind in ATOM_NAMES:
