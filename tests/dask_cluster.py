@@ -84,7 +84,7 @@ class Process:
 class Cluster:
     """See the module's text."""
 
-    def __init__(self, directory: Path, config: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, config: Mapping[str, str], scheme: str) -> None:
         self.directory = directory
         self.journals: list[Path] = []
         self._config = config
@@ -92,10 +92,10 @@ class Cluster:
         self.scheduler = self._start(
             "scheduler",
             ["-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--no-show"],
-            ["--host", "127.0.0.1", "--protocol", "tcp,cws", "--port", "0,0"],
+            ["--host", "127.0.0.1", "--protocol", f"tcp,{scheme}", "--port", "0,0"],
         )
         self.tcp = self._listens_at("tcp")
-        self.cws = self._listens_at("cws")
+        self.cws = self._listens_at(scheme)
 
     def _listens_at(self, scheme: str) -> str:
         line = self.scheduler.wait_for_line(f"{scheme}://")
@@ -148,14 +148,15 @@ class Cluster:
 
 
 @contextmanager
-def cluster(directory: Path, **config: str) -> Generator[Cluster]:
+def cluster(directory: Path, *, scheme: str = "cws", **config: str) -> Generator[Cluster]:
     """A cluster for the length of a ``with`` block; the journals of its nodes must verify.
 
     Args:
         directory: For logs and journals.
+        scheme: At which the scheduler listens beside ``tcp``; ``cws`` or ``cwss``.
         config: Environment variables of its processes.
     """
-    one = Cluster(directory, config)
+    one = Cluster(directory, config, scheme)
     try:
         yield one
     finally:

@@ -100,7 +100,7 @@ async def test_the_journal_survives_nonsense(tmp_path: Path) -> None:
         await works(scheduler)
     journal = Journal.open(path)
     assert journal.verify() == journal.last
-    assert "probe" in str(list(journal.records())[-3:])
+    assert "probe" in str(list(journal.records()))
 
 
 async def test_the_scheduler_closes_the_node() -> None:

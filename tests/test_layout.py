@@ -43,7 +43,6 @@ TESTED_ELSEWHERE = {
     "runtime/embedded/unobserved.py": "test_failures",
     "wire/asyncio_connection.py": "test_dask_comm and test_dask_resumption",
     "wire/asyncio_dialling.py": "test_dask_comm and test_dask_resumption",
-    "wire/asyncio_websocket.py": "test_dask_comm and test_asyncio_reception",
     "wire/errors.py": "only names; each is raised by what the others test",
     "wire/events.py": "test_session",
     "wire/instructions.py": "test_vocabulary",

@@ -1,5 +1,6 @@
 """What a node makes of a network that cuts, refuses and falls silent, beside a stock worker."""
 
+import socket
 import time
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -27,7 +28,10 @@ SILENT_S = 8.0
 
 
 class Behind:
-    """Workers, each behind a proxy of its own, which stands between them and the scheduler."""
+    """Workers, each behind a proxy of its own, which stands between them and the scheduler.
+
+    Who wants to reach `node` has to pass another one, `inwards`.
+    """
 
     def __init__(self, stack: ExitStack, one: Cluster) -> None:
         self.cluster = one
@@ -36,9 +40,16 @@ class Behind:
         hasty = {"silence_s": 1.0, "retry_most_s": 0.5}
         for name in ("node", "hasty", "doomed"):
             scheduler = self._behind(stack, name, one.cws)
-            limits = hasty if name == "hasty" else {}
-            self.processes[name] = one.node(name, scheduler=scheduler, limits=limits)
+            limits = {} if name == "node" else hasty
+            doors = self._doors(stack) if name == "node" else ()
+            self.processes[name] = one.node(name, *doors, scheduler=scheduler, limits=limits)
         self.processes["stock"] = one.stock_worker("stock", self._behind(stack, "stock", one.tcp))
+
+    def _doors(self, stack: ExitStack) -> tuple[str, ...]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            listens_at = f"cws://127.0.0.1:{free.getsockname()[1]}"
+        address = self._behind(stack, "inwards", listens_at)
+        return "--listen", listens_at, "--contact-address", address
 
     def _behind(self, stack: ExitStack, name: str, address: str) -> str:
         scheme, port = address.split(":")[0], address.split(":")[-1]
@@ -48,7 +59,7 @@ class Behind:
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Generator[Behind]:
-    with cluster(tmp_path_factory.mktemp("network")) as one, ExitStack() as stack:
+    with ExitStack() as stack, cluster(tmp_path_factory.mktemp("network")) as one:
         yield Behind(stack, one)
 
 
@@ -82,7 +93,7 @@ def test_a_cut_of_seconds_costs_a_node_nothing_and_a_stock_worker_everything(
     kept = client.scatter(list(range(1000)), workers=["node"], hash=False)
     before = {name: begun(client, name, tmp_path / name) for name in ("stock", "node")}
     assert len(computed_times(tmp_path / "node")) < TASKS
-    between = [behind.proxies[name] for name in before]
+    between = [behind.proxies[name] for name in (*before, "inwards")]
     for one in between:
         assert one.cut(refuse=True) > 0
     time.sleep(REFUSED_S)
