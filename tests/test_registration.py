@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 from fake_scheduler import LIMITS, US, WELCOME, comm_with, fake_scheduler, node_of
-from gates import PATIENCE_S, until
+from gates import PATIENCE_S, until, worker_threads
 
 from trouper.actors.dask_link import DaskLink
 from trouper.runtime.cluster.node import ExitCode
@@ -54,6 +54,7 @@ async def test_a_scheduler_that_does_not_take_it(answer: Any, reason: str) -> No
         with pytest.raises(NodeRefused, match=reason):
             async with node_of(scheduler, connect_timeout_s=0.5):
                 pass
+    assert not worker_threads()
 
 
 async def test_a_scheduler_that_goes_while_a_name_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
