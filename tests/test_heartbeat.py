@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from trouper.actors.dask_link import DaskLink
 from trouper.actors.heartbeat import LONGEST_S, heartbeat, interval_of
@@ -62,10 +63,7 @@ async def beats(fake: Fake) -> list[float]:
     return [round(at - begun, 1) for at in fake.asked]
 
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
-
-async def test_as_often_as_the_scheduler_would_like() -> None:
+async def test_as_often_as_the_scheduler_would_like(autojump_clock: MockClock) -> None:
     answers = [{"heartbeat-interval": 2.0}, {}, {"heartbeat-interval": 5}, {}, {}]
     fake = Fake(*answers)
     assert await beats(fake) == [0, 2, 4, 9, 14]
@@ -73,20 +71,20 @@ async def test_as_often_as_the_scheduler_would_like() -> None:
     assert fake.dialled == 1
 
 
-async def test_a_comm_that_is_lost_is_made_again() -> None:
+async def test_a_comm_that_is_lost_is_made_again(autojump_clock: MockClock) -> None:
     lost = SessionLost(Code.DISCONNECTED, "cut", 0)
     fake = Fake({}, lost, CannotConnect("nobody"), SessionRefused(Code.BUSY, "full"), {}, {})
     assert await beats(fake) == [0, 1, 4, 5]
     assert fake.dialled == 4
 
 
-async def test_what_is_no_answer_ends_the_comm() -> None:
+async def test_what_is_no_answer_ends_the_comm(autojump_clock: MockClock) -> None:
     fake = Fake("what?", {}, {})
     assert await beats(fake) == [0, 1, 2]
     assert fake.dialled == 2
 
 
 @pytest.mark.parametrize("said", [0, -1, float("nan"), float("inf"), 2 * LONGEST_S, "1", None])
-async def test_an_interval_that_makes_no_sense_is_none(said: Any) -> None:
+def test_an_interval_that_makes_no_sense_is_none(said: Any) -> None:
     assert interval_of({"heartbeat-interval": said}) is None
     assert interval_of({}) is None

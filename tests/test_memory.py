@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-import pytest
 import trio
+from trio.testing import MockClock
 
 from trouper.actors.memory import INTERVAL_S, watch_memory
 
@@ -19,8 +19,9 @@ async def watched(taken: list[int]) -> AsyncGenerator[list[bool]]:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_it_pauses_at_four_fifths_and_resumes_a_little_below() -> None:
+async def test_it_pauses_at_four_fifths_and_resumes_a_little_below(
+    autojump_clock: MockClock,
+) -> None:
     taken = [799]
     async with watched(taken) as said:
         for nbytes, expected in (
