@@ -170,10 +170,18 @@ class Intake:
             _by_key(op.nbytes),
             THREAD,
             op.resource_restrictions or {},
-            str(key_split(op.key)),  # pyright: ignore[reportUnknownArgumentType]
+            _prefix_of(op.key),
         )
         self._store.specs[spec_id] = DaskTask(op.run_spec, Context(), self._site)
         return stimulus
+
+
+def _prefix_of(key: Any) -> str:
+    """What a key begins with, by which Dask takes tasks for similar ones."""
+    try:
+        return str(key_split(key))  # pyright: ignore[reportUnknownArgumentType]
+    except (IndexError, UnicodeDecodeError):  # of an empty tuple, and bytes that are no text
+        return "Other"
 
 
 def _keys(keys: tuple[Any, ...]) -> tuple[Key, ...]:
