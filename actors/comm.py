@@ -15,6 +15,7 @@ from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_task import DaskTask, Site, spec_id_of
 from trouper.actors.errors import NotSupported
 from trouper.actors.execute import THREAD
+from trouper.actors.sizeof import MOST_NBYTES
 from trouper.actors.store import Store
 from trouper.wire import dask_stream as ops
 from trouper.wire import stimuli as st
@@ -140,7 +141,7 @@ class Intake:
             case ops.CancelCompute():
                 send(st.CancelCompute(encode_key(op.key)))
             case ops.AcquireReplicas():
-                send(st.AcquireReplicas(_by_key(op.who_has), _by_key(op.nbytes)))
+                send(st.AcquireReplicas(_by_key(op.who_has), _sizes(op.nbytes)))
             case ops.RemoveReplicas():
                 send(st.RemoveReplicas(_keys(op.keys)))
             case ops.StealRequest():
@@ -167,7 +168,7 @@ class Intake:
             op.priority,
             (),
             _by_key(op.who_has),
-            _by_key(op.nbytes),
+            _sizes(op.nbytes),
             THREAD,
             op.resource_restrictions or {},
             _prefix_of(op.key),
@@ -190,3 +191,8 @@ def _keys(keys: tuple[Any, ...]) -> tuple[Key, ...]:
 
 def _by_key(of_keys: dict[Any, Any]) -> dict[Key, Any]:
     return {encode_key(key): value for key, value in of_keys.items()}
+
+
+def _sizes(of_keys: dict[Any, int]) -> dict[Key, int]:
+    """Sizes in bytes, such as there are: all that is fetched at once has one that can be told."""
+    return {encode_key(key): min(max(n, 0), MOST_NBYTES) for key, n in of_keys.items()}
