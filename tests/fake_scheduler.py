@@ -22,7 +22,7 @@ from trouper.wire.listener import open_listener
 LIMITS = Limits(goodbye_s=0.2, resume_after_close_s=0.3, resume_after_silence_s=0.3, silence_s=1.0)
 US = Endpoint(role="dask", name="scheduler", capabilities=(DASK_COMM,), limits=LIMITS)
 BEAT: dict[str, Any] = {"status": "OK", "time": 0.0, "heartbeat-interval": 0.05}
-WELCOME = {**BEAT, "worker-plugins": {}}
+WELCOME: dict[str, Any] = {**BEAT, "worker-plugins": {}}
 
 
 class FakeScheduler:
