@@ -20,6 +20,7 @@ from trouper.wire.vocabulary import Key
 Sent: TypeAlias = dict[Key, object]
 """Values as they were sent, not opened yet."""
 
+
 class Link(Protocol):
     """A comm, whatever it is made of."""
 

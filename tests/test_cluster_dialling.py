@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+
 from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_values import dump
 from trouper.actors.errors import PeerUnreachable

@@ -1,6 +1,7 @@
 """Tests of room in memory: what is in it stays, however long it gets."""
 
 import pytest
+
 from trouper.wire.room import grow
 
 
