@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
 import trio
-from distributed.protocol import Serialized as DaskSerialized
+from distributed.protocol.serialize import Serialized as DaskSerialized
 
 from trouper.actors.dask_values import load
 from trouper.actors.errors import PeerUnreachable
@@ -54,7 +54,8 @@ async def ask_for_data(link: Link, keys: Sequence[Key], us: str) -> Sent | PeerB
         said = answer.get("exception_text", reply)
         raise PeerUnreachable(f"the request for {len(keys)} values has failed: {said!r:.200}")
     await link.send("OK")
-    return {wanted[key]: value for key, value in data.items() if key in wanted}
+    sent = cast("dict[Any, object]", data)
+    return {wanted[key]: value for key, value in sent.items() if key in wanted}
 
 
 async def load_data(answer: Sent | PeerBusy) -> Answer:

@@ -74,16 +74,18 @@ class DaskTask(msgspec.Struct, eq=False, gc=False):
         site, job = self.site, current_job.get()
         thread, start = threading.get_ident(), site.clock()
         site.running[job.attempt] = Run(job.key, thread, start)
+        has_outcome = True
         try:
             site.worker.enter(job, start)
             task = pickle.loads(self.run_spec.pickle, buffers=self.run_spec.buffers)
             value = task({decode_key(key): value for key, value in inputs.items()})
             return asyncio.run(value) if inspect.iscoroutine(value) else value
         except Reschedule as wish:
+            has_outcome = False
             raise TaskRescheduled from wish
         finally:
             del site.running[job.attempt]
-            if not job.cancelled:
+            if has_outcome and not job.cancelled:
                 site.timings[job.attempt] = Timing(thread, start, site.clock())
 
 

@@ -10,6 +10,10 @@ byte order of the machine::
 A frame that is not in the block, however long, follows on the connection by itself.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+# What distributed does not say about its types is not known here either.
+
 import ssl
 import struct
 from collections.abc import AsyncGenerator, Mapping
@@ -20,7 +24,7 @@ from urllib.parse import urlsplit
 
 import trio
 from distributed.comm.tcp import set_tcp_timeout
-from distributed.protocol import dumps, loads
+from distributed.protocol.core import dumps, loads
 from distributed.protocol.utils import pack_frames_prelude
 
 from trouper.actors.dask_link import HANDSHAKE
@@ -59,7 +63,7 @@ class TcpLink:
         block = b"".join([pack_frames_prelude(frames), *frames])
         await self._stream.send_all(_LENGTH.pack(len(block)) + block)
 
-    async def receive(self) -> Any:
+    async def receive(self) -> object:
         """The next message; serialised values in it stay so.
 
         Raises:
@@ -68,7 +72,7 @@ class TcpLink:
         """
         frames = await self._receive_frames()
         try:
-            return loads(frames, deserialize=False)
+            return cast("object", loads(frames, deserialize=False))
         except Exception as error:
             raise PeerUnreachable(f"no message of Dask's: {error!r:.200}") from error
 

@@ -29,8 +29,11 @@ class LogTail(logging.Handler):
             log.removeHandler(tail)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
-        self._lines.append((record.levelname, self.format(record)))
+        """Keep a line. What has no text of its own is said on standard error, and is no harm."""
+        try:
+            self._lines.append((record.levelname, self.format(record)))
+        except Exception:  # noqa: BLE001 - whatever the classes of what is logged raise
+            self.handleError(record)
 
     def last(self, count: int | None = None) -> list[tuple[str, str]]:
         """The last lines, the oldest first; all that are kept if no number is given."""

@@ -88,7 +88,7 @@ class Cluster:
         self.directory = directory
         self.journals: list[Path] = []
         self._config = config
-        self._processes: list[Process] = []
+        self.processes: dict[str, Process] = {}
         self.scheduler = self._start(
             "scheduler",
             ["-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--no-show"],
@@ -126,7 +126,7 @@ class Cluster:
     def _start(self, name: str, *arguments: list[str]) -> Process:
         log = self.directory / f"{name}.log"
         process = Process(name, [*chain(*arguments)], log, self._config)
-        self._processes.append(process)
+        self.processes[name] = process
         return process
 
     @contextmanager
@@ -140,7 +140,7 @@ class Cluster:
 
     def end(self) -> None:
         """End all that still runs, workers first."""
-        _, *others = self._processes
+        _, *others = self.processes.values()
         for process in others:
             process.send_signal(signal.SIGTERM)
         for process in (*others, self.scheduler):

@@ -21,7 +21,8 @@ from trouper.wire.listener import open_listener
 
 LIMITS = Limits(goodbye_s=0.2, resume_after_close_s=0.3, resume_after_silence_s=0.3, silence_s=1.0)
 US = Endpoint(role="dask", name="scheduler", capabilities=(DASK_COMM,), limits=LIMITS)
-WELCOME = {"status": "OK", "time": 0.0, "heartbeat-interval": 0.05, "worker-plugins": {}}
+BEAT: dict[str, Any] = {"status": "OK", "time": 0.0, "heartbeat-interval": 0.05}
+WELCOME = {**BEAT, "worker-plugins": {}}
 
 
 class FakeScheduler:
@@ -31,7 +32,7 @@ class FakeScheduler:
         self.address = ""
         self.welcome: Any = WELCOME
         """What a node is told that registers."""
-        self.beat: Any = {"status": "OK", "time": 0.0, "heartbeat-interval": 0.05}
+        self.beat: Any = BEAT
         """What a heartbeat is answered with."""
         self.registered: dict[str, Any] = {}
         """What the node has said of itself."""

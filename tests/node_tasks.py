@@ -1,6 +1,7 @@
 """What the tests of nodes have computed: functions that nodes, schedulers and clients import."""
 
 import asyncio
+import importlib
 import os
 import pickle
 import threading
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from distributed import Reschedule, get_client, get_worker, rejoin, secede, worker_client
+
+distributed: Any = importlib.import_module("distributed")
+get_client, get_worker = distributed.get_client, distributed.get_worker
+rejoin, secede = distributed.rejoin, distributed.secede
 
 
 def inc(number: int) -> int:
@@ -69,7 +73,7 @@ async def coroutine_task(number: int) -> int:
 def reschedule_once(file: str) -> Any:
     if not Path(file).exists():
         Path(file).touch()
-        raise Reschedule
+        raise distributed.Reschedule
     return str(get_worker().name)
 
 
@@ -85,7 +89,7 @@ def secede_and_rejoin() -> str:
 
 
 def with_worker_client(number: int) -> int:
-    with worker_client() as client:
+    with distributed.worker_client() as client:
         return int(client.submit(inc, number).result(timeout=30))
 
 
@@ -93,7 +97,7 @@ def with_get_client(number: int) -> int:
     client = get_client()
     futures = client.map(inc, range(number))
     secede()
-    return sum(client.gather(futures))
+    return sum(list(client.gather(futures)))
 
 
 class Unopenable:
@@ -148,7 +152,7 @@ def held_here(key: str, dask_worker: Any) -> Any:
 
 
 def scatter_inside(number: int) -> int:
-    with worker_client() as client:
+    with distributed.worker_client() as client:
         (numbers,) = client.scatter([list(range(number))])
         return int(client.submit(sum, numbers).result(timeout=30))
 

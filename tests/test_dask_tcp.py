@@ -30,7 +30,8 @@ ARRAY = np.arange(300_000.0)
 def framed(message: Any, *, apart: bool = False) -> bytes:
     """A message as a stock worker sends it: all frames in the block, or none of them."""
     frames = protocol.dumps(message, frame_split_size=1 << 20)
-    prelude, rest = prelude_of(frames), b"".join(map(bytes, frames))
+    prelude: bytes = prelude_of(frames)
+    rest = b"".join(map(bytes, frames))
     nbytes = len(prelude) if apart else len(prelude) + len(rest)
     return struct.pack("=Q", nbytes) + prelude + rest
 
@@ -55,9 +56,13 @@ async def peer(*said: bytes, hold: bool = False) -> AsyncGenerator[str]:
 
 
 async def asked(*said: bytes, limits: Limits = LIMITS) -> Any:
-    """What comes of asking a peer that says this."""
-    async with peer(*said) as address, dial_tcp(address, None, limits) as link:
-        return await load_data(await ask_for_data(link, ["x", "~('y', 1)"], "cws://us"))
+    """What comes of asking a peer that says this; the error, if it cannot be reached."""
+    async with peer(*said) as address:
+        try:
+            async with dial_tcp(address, None, limits) as link:
+                return await load_data(await ask_for_data(link, ["x", "~('y', 1)"], "cws://us"))
+        except PeerUnreachable as error:
+            return error
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -108,13 +113,15 @@ def packed(*numbers: int) -> bytes:
         ((framed(HANDSHAKE), packed(8, 0)), "no message of Dask's"),
         ((framed(HANDSHAKE), packed(100)), "closed in the middle"),
     ],
-    ids=repr,
+    ids=str,
 )
 async def test_a_peer_that_sends_nonsense_cannot_be_reached(
     said: tuple[bytes, ...], reason: str
 ) -> None:
-    with trio.fail_after(PATIENCE_S), pytest.raises(PeerUnreachable, match=reason):
-        await asked(*said)
+    with trio.fail_after(PATIENCE_S):
+        error = await asked(*said)
+    assert isinstance(error, PeerUnreachable)
+    assert reason in str(error)
 
 
 async def test_a_peer_that_says_nothing_is_not_waited_for() -> None:
@@ -134,7 +141,7 @@ async def test_where_nobody_can_be(address: str) -> None:
 
 
 async def test_with_tls() -> None:
-    authority = trustme.CA()
+    authority: Any = trustme.CA()
     ours, theirs = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.configure_trust(ours)
     authority.issue_cert("127.0.0.1").configure_cert(theirs)

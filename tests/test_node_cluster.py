@@ -292,6 +292,7 @@ def test_call_stacks_of_what_runs(client: Any, gate: Path) -> None:
     def stack() -> Any:
         return client.call_stack([future]).get(workers(client)["a"])
 
+    until(lambda: client.processing()[workers(client)["a"]])
     until(stack)
     assert "wait_for_file" in "".join(stack()[future.key])
     gate.touch()
@@ -344,7 +345,7 @@ def test_a_node_that_joins_later_steals(client: Any, nodes: Cluster, gate: Path)
     blocked = client.map(tasks.wait_for_file, [str(gate)] * 2, pure=False)
     until(lambda: all(client.processing()[one] for one in everybody))
     futures = [client.submit(tasks.name_of_worker, key=f"stolen{n:c}") for n in range(97, 117)]
-    until(lambda: len(set().union(*client.processing().values())) == 22)
+    until(lambda: sum(map(len, client.processing().values())) == 22)
     nodes.node("c")
     until(lambda: any(future.done() for future in futures))
     gate.touch()
@@ -364,3 +365,11 @@ def test_a_restart_ends_nodes_that_nobody_starts_again(nodes: Cluster, client: A
         client.restart_workers([workers(client)["lonely"]], timeout=2)
     lonely.end()
     assert lonely.exit_code() == 0
+
+
+def test_a_restart_of_all_does_not_bring_them_back(nodes: Cluster, connected: Any) -> None:
+    with pytest.raises(Exception, match="only 0 have returned"):
+        connected.restart(timeout=3)
+    for name in ("a", "b"):
+        assert nodes.processes[name].exit_code() == 0
+        assert "scheduler-restart" in nodes.processes[name].lines("has ended")[-1]

@@ -256,7 +256,8 @@ def _assemble(
         local_directory=str(directory),
     )
     # In a thread: the client may have comms with this very node, which take part in their end.
-    stack.push_async_callback(trio.to_thread.run_sync, worker.close, abandon_on_cancel=True)
+    close_client = partial(trio.to_thread.run_sync, worker.close, abandon_on_cancel=True)
+    stack.push_async_callback(close_client)
     config = Config(
         slots={THREAD: options.threads},
         resources=dict(options.resources),

@@ -1,6 +1,6 @@
 """What the machine reports, as the ops that a Dask scheduler takes from its workers."""
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from trouper.actors.dask_task import Site
 from trouper.actors.dask_values import error_message, type_of
@@ -83,7 +83,7 @@ class Reports:
 
     def _finished(self, report: TaskFinished) -> Op:
         value = self._store.values[report.key, report.attempt]
-        pickled_type, typename = type_of(type(value))
+        pickled_type, typename = type_of(cast("type[object]", type(value)))
         return self._op(
             "task-finished",
             status="OK",

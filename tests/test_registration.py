@@ -1,0 +1,101 @@
+"""How a node introduces itself, and what it makes of the answers; also to its heartbeats."""
+
+import math
+from typing import Any
+
+import pytest
+import trio
+from fake_scheduler import WELCOME, comm_with, fake_scheduler, node_of
+from gates import PATIENCE_S, until
+
+from trouper.runtime.cluster.node import ExitCode
+from trouper.runtime.errors import NodeRefused
+
+REQUIRED = {
+    "address", "status", "server_id", "nthreads", "name", "now", "resources", "memory_limit",
+    "local_directory", "services", "nanny", "versions", "metrics", "extra", "stimulus_id",
+}  # fmt: skip
+"""What a scheduler cannot do without, beside `op` and `reply`."""
+
+
+async def test_all_that_a_scheduler_wants_to_know() -> None:
+    async with fake_scheduler() as scheduler:
+        options = {"threads": 3, "resources": {"gpu": 2}, "memory_limit": 1 << 40}
+        async with node_of(scheduler, **options) as node:
+            said = scheduler.registered
+            assert said.keys() >= REQUIRED
+            assert said["reply"] is False
+            assert (said["name"], said["nthreads"], said["resources"]) == ("n", 3, {"gpu": 2})
+            assert said["memory_limit"] == 1 << 40
+            assert said["address"] == node.address
+            assert said["metrics"]["spilled_bytes"] == {"memory": 0, "disk": 0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"status": "error", "message": "name taken, n"}, "name taken, n"),
+        ({"status": "uncaught-error", "exception_text": "ValueError('no')"}, "no"),
+        ({}, "does not take"),
+        ("hello", "hello"),
+        (None, "None"),
+    ],
+    ids=str,
+)
+async def test_a_scheduler_that_does_not_take_it(answer: Any, reason: str) -> None:
+    async with fake_scheduler() as scheduler:
+        scheduler.welcome = answer
+        with pytest.raises(NodeRefused, match=reason):
+            async with node_of(scheduler, connect_timeout_s=0.5):
+                pass
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"heartbeat-interval": math.nan}, {"heartbeat-interval": -1}, {"heartbeat-interval": "soon"},
+     {"heartbeat-interval": None}, {"time": "late"}, {"time": math.inf}, {"worker-plugins": None},
+     {"worker-plugins": {"mine": b""}}],
+    ids=repr,
+)  # fmt: skip
+async def test_nonsense_in_an_answer_is_passed_over(extra: dict[str, Any]) -> None:
+    async with fake_scheduler() as scheduler:
+        scheduler.welcome = {**WELCOME, **extra}
+        scheduler.beat = {**scheduler.beat, **extra}
+        async with node_of(scheduler) as node, comm_with(node) as link:
+            await until(lambda: scheduler.beats)
+            assert await link.call("ping") == b"pong"
+            assert math.isfinite(node.clock_ahead_s)
+
+
+async def test_plugins_that_it_does_not_run_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    async with fake_scheduler() as scheduler:
+        scheduler.welcome = {**WELCOME, "worker-plugins": {"shuffle": b"", "mine": b""}}
+        async with node_of(scheduler):
+            pass
+    assert "not these: ['mine']" in caplog.text
+
+
+async def test_the_clock_is_the_schedulers() -> None:
+    async with fake_scheduler() as scheduler:
+        scheduler.welcome = {**WELCOME, "time": 5000.0}
+        async with node_of(scheduler) as node:
+            assert node.now() == pytest.approx(5000.0, abs=PATIENCE_S)
+
+
+async def test_a_scheduler_that_has_forgotten_it_ends_it() -> None:
+    async with fake_scheduler() as scheduler, node_of(scheduler) as node:
+        scheduler.beat = {"status": "missing"}
+        with trio.fail_after(PATIENCE_S):
+            ending = await node.wait_ended()
+    assert ending.code is ExitCode.LOST
+    assert "does not know this node" in ending.reason
+
+
+async def test_a_heartbeat_that_is_no_answer_is_tried_again() -> None:
+    async with fake_scheduler() as scheduler, node_of(scheduler) as node:
+        scheduler.beat = "what?"
+        await until(lambda: scheduler.beats > 2)
+        scheduler.beat = {"status": "OK", "time": 0.0}
+        beats = scheduler.beats
+        await until(lambda: scheduler.beats > beats)
+        assert node.ending is None
