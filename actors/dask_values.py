@@ -24,6 +24,7 @@ from distributed.protocol.compression import decompress
 from distributed.protocol.serialize import merge_and_deserialize
 from distributed.utils import truncate_exception
 
+from trouper.actors.errors import ValueUnreadable
 from trouper.wire.dask_message import Serialized
 from trouper.wire.errors import cut_reason
 
@@ -33,31 +34,44 @@ FAMILIES = ("dask", "pickle")
 
 def dump(value: object, families: Sequence[str] = FAMILIES, pickle_protocol: int = 5) -> Serialized:
     """A value for others. One that cannot be serialised becomes an error that they will see."""
-    header, frames = serialize(
-        value,
-        serializers=tuple(families),
-        on_error="message",
-        context={"pickle-protocol": pickle_protocol},
-    )
+    try:
+        header, frames = serialize(
+            value,
+            serializers=tuple(families),
+            on_error="message",
+            context={"pickle-protocol": pickle_protocol},
+        )
+    except BaseException as error:  # noqa: BLE001 - `SystemExit`, say, of a user's class
+        said = f"Could not serialize a {type(value).__qualname__}: {_brief(error, 500)[1]}"
+        header, frames = {"serializer": "error"}, [_sendable(said).encode()]
     return Serialized(header, frames)
 
 
 def load(serialized: Serialized | DaskSerialized) -> object:
-    """The value that others have sent. Raises whatever users' classes raise.
+    """The value that others have sent. Raises whatever users' classes raise, if it is an error.
 
     Who sends with ``tcp://`` may have cut and compressed its frames, also if it comes by a relay.
+
+    Raises:
+        ValueUnreadable: They want to end the program.
     """
     header, frames = serialized.header, list(serialized.frames)
     if "compression" in header:
         frames = decompress(header, frames)
-    return cast("object", merge_and_deserialize(header, frames))
+    try:
+        return cast("object", merge_and_deserialize(header, frames))
+    except Exception:
+        raise
+    except BaseException as error:
+        kind = type(error).__qualname__
+        raise ValueUnreadable(f"a value that raises {kind} when it is opened") from error
 
 
 def type_of(kind: type) -> tuple[bytes, str]:
     """The pickle of a type, and its name, as a scheduler wants to know them."""
     try:
         return _type_of(kind)
-    except Exception:  # noqa: BLE001 - a user's metaclass may raise whatever it likes
+    except BaseException:  # noqa: BLE001 - a user's metaclass may raise whatever it likes
         name = type.__getattribute__(kind, "__qualname__")
         return cloudpickle.dumps(name), name
 
@@ -95,7 +109,7 @@ def _brief(error: BaseException, most: int) -> tuple[bytes, str]:
     try:
         text = _sendable(repr(error)[:most])
         short = truncate_exception(error, most)
-    except Exception:  # noqa: BLE001 - whatever users' classes raise
+    except BaseException:  # noqa: BLE001 - whatever users' classes raise
         text = f"<{type(error).__qualname__}, which cannot be shown as text>"
         short = None
     said = _loadable(short) if isinstance(short, Exception) else None
@@ -112,7 +126,7 @@ def _loadable(thing: BaseException | TracebackType | None) -> bytes | None:
     try:
         pickled = cast("bytes", pickle.dumps(thing))
         pickle.loads(pickled)
-    except Exception:  # noqa: BLE001 - whatever users' classes raise
+    except BaseException:  # noqa: BLE001 - whatever users' classes raise
         return None
     return pickled
 
@@ -120,7 +134,7 @@ def _loadable(thing: BaseException | TracebackType | None) -> bytes | None:
 def _causes(error: BaseException | None) -> list[BaseException]:
     """An exception, its cause, the cause of that, and so on."""
     causes: list[BaseException] = []
-    while error is not None and error not in causes:
+    while error is not None and not any(error is cause for cause in causes):
         causes.append(error)
         error = error.__cause__
     return causes

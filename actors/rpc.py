@@ -84,5 +84,6 @@ async def _reply_to(
             raise NotSupported(f"a trouper node does not know the request {request.op!r}")
         return await handlers[request.op](request, **arguments)
     except Exception as error:  # noqa: BLE001 - the one who asked gets it
-        logger.warning("request %r has failed: %r", request.op, error)
-        return error_message(error, "uncaught-error")
+        answer = error_message(error, "uncaught-error")
+        logger.warning("request %r has failed: %s", request.op, answer["exception_text"])
+        return answer

@@ -7,6 +7,9 @@ from typing import Any, cast
 SAMPLE = 16
 """Of longer containers, so many elements stand for the rest."""
 
+MOST_NBYTES = 1 << 48
+"""No value takes more: so much can a process address."""
+
 
 ATOM_NAMES: dict[type, str] = {
     kind: kind.__qualname__ for kind in (int, float, bool, str, bytes, type(None))
@@ -17,8 +20,9 @@ ATOM_NAMES: dict[type, str] = {
 def sizeof(value: object) -> int:
     """Bytes of a value: of what has `nbytes`, those; of a container, its elements too.
 
-    Nested containers count one level deep, elements of long ones by a sample. A value that
-    cannot tell counts as 0.
+    A lazy array, say, may tell a size that no memory has: that does not count, and journals and
+    messages could not carry it. Nested containers count one level deep, elements of long ones by a
+    sample. A value that cannot tell counts as 0.
     """
     kind = type(value)
     if kind in ATOM_NAMES:
@@ -36,12 +40,13 @@ def sizeof(value: object) -> int:
 def _sample(elements: Any, count: int) -> int:
     if not elements:
         return 0
-    return sum(map(_flat, elements)) * count // len(elements)
+    return min(sum(map(_flat, elements)) * count // len(elements), MOST_NBYTES)
 
 
 def _flat(value: object) -> int:
     try:
         nbytes = getattr(value, "nbytes", None)
-        return nbytes if type(nbytes) is int and nbytes >= 0 else sys.getsizeof(value)
+        known = type(nbytes) is int and 0 <= nbytes <= MOST_NBYTES
+        return cast("int", nbytes) if known else sys.getsizeof(value)
     except BaseException:  # noqa: BLE001 - a user's class may raise whatever it likes when asked
         return 0

@@ -52,7 +52,8 @@ class FakeScheduler:
                 self.registered, self.link = first, link
                 await link.send(self.welcome)
                 self._came.set()
-                await trio.sleep_forever()
+                await connection.wait_ended()
+                return
             while True:
                 assert first["op"] == "heartbeat_worker"
                 self.beats += 1

@@ -1,11 +1,13 @@
 """Tests of how a node reaches others: on comms that it keeps, until their worker is gone."""
 
+import gc
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
+from gates import until
 
 from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_values import dump
@@ -84,6 +86,19 @@ async def test_a_worker_that_is_gone_is_dialled_anew() -> None:
         dialler.forget("tcp://127.0.0.1:1")  # to whom there is no comm
         await dialler.fetch(peer, (KEY,), 1)
         assert holder.connections == 2
+
+
+async def test_nothing_is_kept_of_a_comm_that_has_ended() -> None:
+    def connections() -> int:
+        gc.collect()
+        return sum(isinstance(thing, Connection) for thing in gc.get_objects())
+
+    holder, before = Holder(), connections()
+    async with beside(holder) as (dialler, peer):
+        for _ in range(3):
+            await dialler.fetch(peer, (KEY,), 1)
+            dialler.forget(peer)
+        await until(lambda: connections() == before)
 
 
 async def test_nobody_there_and_no_address() -> None:

@@ -1,5 +1,6 @@
 """What a node answers to the requests of schedulers, clients and other workers."""
 
+import math
 import operator
 import pickle
 import sys
@@ -92,6 +93,15 @@ async def test_copies_are_fetched_from_another_node() -> None:
         assert await link.call("gather", who_has={"x": where}) == {"status": "OK"}
         reply = await link.call("gather", who_has={"z": where, "v": ["cws://127.0.0.1:1"]})
         assert (reply["status"], set(reply["keys"])) == ("partial-fail", {"z", "v"})
+
+
+async def test_holders_that_are_none_are_refused() -> None:
+    nonsense: list[Any] = [5, None, {"x": 5}, {"x": "cws://a"}, {"x": [5, "a"]}, {"x": [None]}]
+    async with fake_scheduler() as scheduler, node_of(scheduler) as node, comm_with(node) as link:
+        for who_has in [*nonsense, {(math.inf,): ["cws://a"]}]:
+            error_in(await link.call("gather", who_has=who_has))
+        await scheduler.say(compute("x", operator.neg, 1))
+        await scheduler.hear("task-finished")
 
 
 async def run(link: DaskLink, function: Any, *args: Any, **more: Any) -> Any:

@@ -2,12 +2,14 @@
 
 import importlib
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from trouper.actors.dask_values import dump, error_message, load, type_of
+from trouper.actors.errors import ValueUnreadable
 from trouper.wire.dask_message import Serialized
 
 protocol: Any = importlib.import_module("distributed.protocol.serialize")
@@ -62,6 +64,25 @@ def test_a_value_that_cannot_be_pickled_is_an_error_where_it_is_opened() -> None
         load(dump(Unpicklable()))
 
 
+class Ends:
+    """Wants to end whoever pickles it, or opens the pickle."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def __reduce__(self) -> Any:
+        if self.when == "pickled":
+            raise SystemExit(3)
+        return sys.exit, (3,)
+
+
+def test_a_value_that_wants_to_end_whoever_has_to_do_with_it() -> None:
+    with pytest.raises(TypeError, match=r"Could not serialize a Ends: SystemExit\(3\)"):
+        load(dump(Ends("pickled")))
+    with pytest.raises(ValueUnreadable, match="raises SystemExit when it is opened"):
+        load(dump(Ends("opened")))
+
+
 def test_an_error_brings_itself_and_its_traceback() -> None:
     message = error_message(raised(ValueError("no", 5)))
     assert message["status"] == "error"
@@ -111,6 +132,18 @@ class OtherPickle(Exception):
         return int, ("no number",)
 
 
+class NoTextButAnEnd(Exception):
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
+class EqualToNothing(Exception):
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("do not compare me")
+
+    __hash__ = Exception.__hash__
+
+
 class NoUnicode(Exception):
     def __repr__(self) -> str:
         return "\ud800"
@@ -121,6 +154,7 @@ class NoUnicode(Exception):
     [
         (NoPickle("x"), "NoPickle('x')"),
         (NoText("x"), "<NoText, which cannot be shown as text>"),
+        (NoTextButAnEnd("x"), "<NoTextButAnEnd, which cannot be shown as text>"),
         (OtherPickle("x"), "OtherPickle('x')"),
         (SystemExit(3), "SystemExit(3)"),
         (KeyboardInterrupt(), "KeyboardInterrupt()"),
@@ -135,6 +169,18 @@ def test_one_that_does_not_want_to_be_sent_becomes_a_plain_one(
     plain = opened(message)
     assert type(plain) is Exception
     assert plain.args == (text,)
+
+
+def test_causes_are_told_apart_though_they_cannot_be_compared() -> None:
+    error = EqualToNothing("outer")
+    error.__cause__ = EqualToNothing("inner")
+    assert opened(error_message(raised(error))).__cause__.args == ("inner",)
+
+
+def test_one_that_is_its_own_cause() -> None:
+    error = ValueError("no")
+    error.__cause__ = error
+    assert opened(error_message(raised(error))).args == ("ValueError('no')",)
 
 
 def test_text_that_is_no_unicode_can_be_sent() -> None:

@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 import trio
-from fake_scheduler import WELCOME, comm_with, fake_scheduler, node_of
-from gates import PATIENCE_S, until
+from fake_scheduler import LIMITS, US, WELCOME, comm_with, fake_scheduler, node_of
+from gates import PATIENCE_S, until, worker_threads
 
+from trouper.actors.dask_link import DaskLink
 from trouper.runtime.cluster.node import ExitCode
+from trouper.runtime.cluster.opening import open_node
 from trouper.runtime.errors import NodeRefused
+from trouper.wire.connection import Connection
+from trouper.wire.listener import open_listener
 
 REQUIRED = {
     "address", "status", "server_id", "nthreads", "name", "now", "resources", "memory_limit",
@@ -37,6 +41,8 @@ async def test_all_that_a_scheduler_wants_to_know() -> None:
         ({"status": "error", "message": "name taken, n"}, "name taken, n"),
         ({"status": "uncaught-error", "exception_text": "ValueError('no')"}, "no"),
         ({}, "does not take"),
+        ({"status": "error", "message": 5}, "does not take node 'n': 5"),
+        ({"status": {}, "message": {"no": 1}}, "does not take"),
         ("hello", "hello"),
         (None, "None"),
     ],
@@ -48,13 +54,33 @@ async def test_a_scheduler_that_does_not_take_it(answer: Any, reason: str) -> No
         with pytest.raises(NodeRefused, match=reason):
             async with node_of(scheduler, connect_timeout_s=0.5):
                 pass
+    assert not worker_threads()
+
+
+async def test_a_scheduler_that_goes_while_a_name_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trouper.runtime.cluster.registration.NAME_TAKEN_S", 0.1)
+    tried = 0
+
+    async def serve(connection: Connection) -> None:
+        nonlocal tried
+        link = DaskLink(connection)
+        await link.shake_hands()
+        tried += (await link.receive())["op"] == "register-worker"
+        await link.send({"status": "error", "message": "name taken, n"})
+
+    with trio.fail_after(PATIENCE_S):
+        async with open_listener(US, serve, token=None) as listener:
+            with pytest.raises(NodeRefused, match="does not answer node 'n'"):
+                async with open_node(f"cws://127.0.0.1:{listener.port}", name="n", limits=LIMITS):
+                    pass
+    assert tried == 1
 
 
 @pytest.mark.parametrize(
     "extra",
     [{"heartbeat-interval": math.nan}, {"heartbeat-interval": -1}, {"heartbeat-interval": "soon"},
      {"heartbeat-interval": None}, {"time": "late"}, {"time": math.inf}, {"worker-plugins": None},
-     {"worker-plugins": {"mine": b""}}],
+     {"worker-plugins": {"mine": b""}}, {"worker-plugins": 5}, {"worker-plugins": "shuffle"}],
     ids=repr,
 )  # fmt: skip
 async def test_nonsense_in_an_answer_is_passed_over(extra: dict[str, Any]) -> None:

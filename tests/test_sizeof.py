@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from trouper.actors.sizeof import SAMPLE, sizeof
+from trouper.actors.sizeof import MOST_NBYTES, SAMPLE, sizeof
 
 
 @pytest.mark.parametrize("value", [0, 1.5, True, "text", b"bytes", None, object(), {1, 2}])
@@ -22,7 +22,7 @@ def test_what_tells_its_own_size() -> None:
     assert sizeof(memoryview(bytes(1000))) == 1000
 
 
-@pytest.mark.parametrize("wrong", ["5", -5, None, 1.5])
+@pytest.mark.parametrize("wrong", ["5", -5, None, 1.5, MOST_NBYTES + 1, 1 << 80])
 def test_what_tells_nonsense_is_measured(wrong: object) -> None:
     class Array:
         nbytes = wrong
@@ -54,6 +54,14 @@ def test_long_containers_by_a_sample() -> None:
         Counting.asked = 0
         assert sizeof(container) == sys.getsizeof(container) + 100 * 1000
         assert Counting.asked == SAMPLE
+
+
+def test_nothing_takes_more_than_a_process_can_address() -> None:
+    class Array:
+        nbytes = MOST_NBYTES
+
+    assert sizeof(Array()) == MOST_NBYTES
+    assert sizeof([Array()] * 1000) == sys.getsizeof([None] * 1000) + MOST_NBYTES
 
 
 def test_containers_that_contain_themselves() -> None:

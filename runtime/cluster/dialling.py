@@ -5,7 +5,7 @@ import random
 import ssl
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import trio
 
@@ -48,8 +48,8 @@ class Dialler:
         self._token = token
         self._tls = tls
         self._pool = pool
-        self._links = WeakKeyDictionary[Connection, DaskLink]()
-        """The comms on the pool's connections."""
+        self._greeted = WeakSet[Connection]()
+        """The pool's connections on which both sides have said what they can do."""
 
     @asynccontextmanager
     async def dial(self, address: str, *, resumable: bool = False) -> AsyncGenerator[DaskLink]:
@@ -106,12 +106,11 @@ class Dialler:
         return await load_data(answer)
 
     async def _link_on(self, connection: Connection) -> DaskLink:
-        """The comm on a connection; both sides have said what they can do when it was new."""
-        link = self._links.get(connection)
-        if link is None:
-            link = DaskLink(connection)
+        """The comm on a connection, which begins when it is new."""
+        link = DaskLink(connection)
+        if connection not in self._greeted:
             await link.shake_hands()
-            self._links[connection] = link
+            self._greeted.add(connection)
         return link
 
     def forget(self, peer: Peer) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 import trio
 from distributed import profile
 from distributed.versions import get_versions
@@ -117,7 +118,8 @@ class Handlers:
 
     async def gather(self, request: Request, who_has: Mapping[Any, Iterable[str]]) -> Any:
         """Fetch copies from other workers, now."""
-        wanted = {encode_key(key): tuple(holders) for key, holders in who_has.items()}
+        checked = msgspec.convert(who_has, dict[Any, tuple[str, ...]])  # the machine trusts us
+        wanted = {encode_key(key): holders for key, holders in checked.items()}
         failed = await self._node.acquire(wanted)
         if not failed:
             return {"status": "OK"}

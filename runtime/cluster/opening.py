@@ -282,6 +282,7 @@ def _assemble(
         restart_policy=RestartPolicy(),
         recorder=recorder,
     )
+    stack.callback(node.supervisor.threads.close)  # of a node that is refused it is never run
     return node, facts
 
 

@@ -104,7 +104,7 @@ async def register(
         answer = await _introduce(link, node, pulse, facts, versions)
         if answer.get("status") == "OK":
             break
-        said = answer.get("message") or answer.get("exception_text") or repr(answer)
+        said = str(answer.get("message") or answer.get("exception_text") or answer)
         refused = f"the scheduler does not take node {node.name!r}: {said:.500}"
         again = trio.current_time() + NAME_TAKEN_S
         if not said.startswith(NAME_TAKEN) or again > deadline:
@@ -112,7 +112,9 @@ async def register(
         logger.warning("%s; asking again in %g s", refused, NAME_TAKEN_S)
         await trio.sleep_until(again)
     pulse.on_answer(answer, sent, time.time())
-    plugins = [name for name in answer.get("worker-plugins") or () if name != "shuffle"]
+    offered = answer.get("worker-plugins")
+    known = cast("dict[str, object]", offered) if type(offered) is dict else {}
+    plugins = [name for name in known if name != "shuffle"]
     if plugins:
         logger.warning("a trouper node runs no plugins; not these: %s", plugins)
     return interval_of(answer) or FIRST_INTERVAL_S
@@ -123,29 +125,28 @@ async def _introduce(
 ) -> dict[str, Any]:
     """Say who this is; what the scheduler says to that."""
     now = time.time()
-    await link.send(
-        {
-            "op": "register-worker",
-            "reply": False,
-            "address": node.address,
-            "status": node.status,
-            "server_id": f"trouper-{node.address}",
-            "name": node.name,
-            "nthreads": facts.nthreads,
-            "memory_limit": facts.memory_limit,
-            "resources": dict(facts.resources),
-            "local_directory": facts.local_directory,
-            "services": {},
-            "nanny": None,
-            "pid": os.getpid(),
-            "versions": versions,
-            "metrics": pulse.metrics(),
-            "extra": {},
-            "now": now,
-            "stimulus_id": f"worker-connect-{now}",
-        }
-    )
+    introduction = {
+        "op": "register-worker",
+        "reply": False,
+        "address": node.address,
+        "status": node.status,
+        "server_id": f"trouper-{node.address}",
+        "name": node.name,
+        "nthreads": facts.nthreads,
+        "memory_limit": facts.memory_limit,
+        "resources": dict(facts.resources),
+        "local_directory": facts.local_directory,
+        "services": {},
+        "nanny": None,
+        "pid": os.getpid(),
+        "versions": versions,
+        "metrics": pulse.metrics(),
+        "extra": {},
+        "now": now,
+        "stimulus_id": f"worker-connect-{now}",
+    }
     try:
+        await link.send(introduction)
         answer = await link.receive()
     except (ProtocolError, SessionClosed) as error:
         raise NodeRefused(f"the scheduler does not answer node {node.name!r}: {error}") from error
