@@ -17,7 +17,8 @@ from trouper.wire.framing import BINARY, BROKEN_RULES, NORMAL, Framer
 from trouper.wire.upgrade import GONE_TOO_SOON, Upgrade
 
 READ_NBYTES = 1 << 14
-"""Asked of a socket at once."""
+"""Asked of a socket at once, where a frame's head is expected: many small messages, but not much of
+a buffer, as that is read to where it belongs."""
 
 _NO_WORD = "the peer has gone without a word"
 
