@@ -120,7 +120,7 @@ def test_the_spec_of_a_task_is_there_before_it_is_told(stream: Stream) -> None:
     said = compute(KEY, operator.neg, 1, who_has={("y", 2): ("tcp://a",)}, nbytes={("y", 2): 7})
     (stimulus,) = stream.told(said)
     spec_id = spec_id_of(TEXT, said["run_spec"])
-    inputs = {"~('y', 2)": ("tcp://a",)}
+    inputs: dict[str, tuple[str, ...]] = {"~('y', 2)": ("tcp://a",)}
     assert stimulus == st.ComputeTask(
         TEXT, 1, spec_id, (0, 1), (), inputs, {"~('y', 2)": 7}, THREAD, {}, "x"
     )

@@ -20,16 +20,12 @@ FUNCTION_LINES = 70
 
 TESTED_ELSEWHERE = {
     "actors/actor.py": "only types; test_execute, test_gather and test_timers drive actors",
-    "actors/comm.py": "the stream of a node, in test_cluster_node",
-    "actors/dask_fetch.py": "test_dask_tcp, and test_cluster_handlers over cws",
-    "actors/dask_link.py": "test_rpc",
     "actors/dask_worker.py": "what tasks find, in test_dask_task and test_node_cluster",
     "actors/errors.py": "only names; each is raised by what the others test",
     "actors/fetched.py": "only types; test_gather and test_fetch",
     "actors/job.py": "test_execute and test_threads run jobs",
     "runtime/cli/commands.py": "test_cli_main",
     "runtime/cli/group.py": "test_cli_main",
-    "runtime/cluster/hosting.py": "what tasks ask of a node, in test_cluster_node",
     "runtime/embedded/completion.py": "as_completed, in test_worker",
     "runtime/errors.py": "only names; each is raised by what the others test",
     "runtime/embedded/failure.py": "test_failures",
