@@ -3,22 +3,26 @@
 import math
 import operator
 import pickle
+from collections.abc import Sequence
 from typing import Any, cast
 
 import trio
 from bare_node import BareNode, bare_node
 from fake_scheduler import compute
+from gates import PATIENCE_S
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from trouper.actors.dask_link import HANDSHAKE, DaskLink
 from trouper.actors.dask_values import dump, load
+from trouper.actors.fetched import Answer, Fetched, Found
 from trouper.actors.logtail import LogTail
 from trouper.actors.rpc import answer_requests
 from trouper.runtime.cluster.handlers import Handlers
 from trouper.runtime.cluster.registration import Facts
 from trouper.wire.dask_message import DaskMessageDecoder, Serialized, encode_dask_message
 from trouper.wire.errors import SessionClosed
+from trouper.wire.vocabulary import Key, Peer
 
 FACTS = Facts(nthreads=1, memory_limit=0, resources={}, local_directory="")
 
@@ -64,7 +68,8 @@ async def answers_to(bare: BareNode, *requests: dict[str, Any]) -> list[Any]:
     """What a node answers."""
     script = Script(list(requests))
     table = Handlers(bare.node, LogTail(), FACTS).table()
-    await answer_requests(cast("DaskLink", script), table)
+    with trio.fail_after(PATIENCE_S):
+        await answer_requests(cast("DaskLink", script), table)
     return script.answers
 
 
@@ -82,6 +87,29 @@ async def test_values_come_and_go() -> None:
         assert load(got["data"]["x", 1]) == [1]
         assert freed is None
         assert keys in ((("x", 1), "y"), ("y",))
+
+
+async def test_who_waits_for_copies_learns_that_they_are_freed_or_computed_instead() -> None:
+    asked, go = trio.Event(), trio.Event()
+
+    async def fetch(peer: Peer, keys: Sequence[Key], max_nbytes: int) -> Answer:
+        asked.set()
+        await go.wait()
+        return Fetched({key: Found(5, 28, "int") for key in keys})
+
+    gather = {"op": "gather", "who_has": {key: ["cws://a:1"] for key in ("x", "y", "z")}}
+    async with bare_node(fetch) as bare, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            assert await answers_to(bare, gather) == [
+                {"status": "partial-fail", "keys": ("x", "y")}
+            ]
+
+        nursery.start_soon(ask)
+        await asked.wait()
+        bare.say({"op": "free-keys", "keys": ("x",)}, compute("y", operator.neg, 1))
+        go.set()
+        assert (await bare.hear("task-finished"))["key"] == "y"
 
 
 KEYS = some.sampled_from(["x", "y", ("z", 1), 0, b"\xff", None, (), True, math.nan, {"n": 1}, 1e9])
