@@ -62,7 +62,7 @@ async def test_what_is_put_is_there() -> None:
 
 async def test_what_is_not_there_is_a_key_error_of_the_users_key() -> None:
     async with bare_node() as bare:
-        bare.say(compute("erred", operator.truediv, 1, 0))
+        bare.say(compute("erred", int, "no number"))
         await bare.hear("task-erred")
         for key in (KEY, "erred"):
             with pytest.raises(KeyError) as raised:
