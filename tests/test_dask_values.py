@@ -187,7 +187,7 @@ def test_one_at_the_end_of_a_long_chain() -> None:
 
 
 def test_parts_of_a_group_bring_their_tracebacks() -> None:
-    group = raised(ExceptionGroup("both", [raised(ValueError(1)), KeyError(2)]))
+    group = raised(BaseExceptionGroup("both", [raised(ValueError(1)), KeyError(2)]))
     first, second = opened(error_message(group)).exceptions
     assert (repr(first), repr(second)) == ("ValueError(1)", "KeyError(2)")
     assert first.__traceback__.tb_frame.f_code.co_name == "raised"

@@ -165,10 +165,11 @@ def test_tasks_of_several_nodes_of_one_process_do_not_meet(worker: DaskWorker) -
         return get_worker()
 
     found: dict[DaskWorker, object] = {}
-    threads = [
-        threading.Thread(target=lambda w=w: found.update({w: in_task(w, where)}))
-        for w in (worker, other)
-    ]
+
+    def look(node: DaskWorker) -> None:
+        found[node] = in_task(node, where)
+
+    threads = [threading.Thread(target=look, args=(node,)) for node in (worker, other)]
     for thread in threads:
         thread.start()
     for thread in threads:
