@@ -10,6 +10,7 @@ What is here may take long and runs users' code: it is called in threads, but fo
 
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, cast
@@ -90,8 +91,8 @@ def error_message(error: BaseException, status: str = "error") -> dict[str, Any]
     whatever users' exceptions do.
     """
     most = cast("int", dask.config.get("distributed.admin.max-error-length"))
-    chain = list(_causes(error))
-    tblib.pickling_support.install(*chain)
+    with suppress(BaseException):  # a chain too long to follow, say: it will be told as text
+        tblib.pickling_support.install(error)
     text = "".join(traceback.format_tb(error.__traceback__))
     said, brief = _brief(error, most)
     trace = _loadable(error.__traceback__) or pickle.dumps(text)
@@ -129,12 +130,3 @@ def _loadable(thing: BaseException | TracebackType | None) -> bytes | None:
     except BaseException:  # noqa: BLE001 - whatever users' classes raise
         return None
     return pickled
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """An exception, its cause, the cause of that, and so on."""
-    causes: list[BaseException] = []
-    while error is not None and not any(error is cause for cause in causes):
-        causes.append(error)
-        error = error.__cause__
-    return causes

@@ -34,7 +34,7 @@ class Host(Protocol):
     """What a node does for its tasks. Called in their threads."""
 
     def secede(self, job: Job) -> None:
-        """Give the slot of a job back; called in the thread that runs it."""
+        """Give the slot of a job back, if it still has one; called in the thread that runs it."""
         ...
 
     def send_event(self, topics: Collection[str], message: object) -> None:
@@ -187,12 +187,14 @@ class Seat:
     """Where a thread sits, in the terms of the thread pool that `secede` and `rejoin` look for.
 
     A thread that has left its seat gets none again: it ends with its task, another one has taken
-    its place.
+    its place. It may say that it rejoins and secedes, as often as it likes; nothing comes of it.
     """
 
     def __init__(self, job: Job, secede: Callable[[Job], None]) -> None:
         self._job = job
         self._secede = secede
+        self._left = False
+        """The thread has seceded, and not rejoined."""
         self._threads = self
         self._rejoin_lock = threading.Lock()
         self._rejoin_list: list[tuple[threading.Thread, threading.Event]] = []
@@ -203,8 +205,9 @@ class Seat:
         Raises:
             KeyError: It was left before.
         """
-        if self._job.seceded:
+        if self._left:
             raise KeyError(thread)
+        self._left = True
         self._secede(self._job)
 
     def _adjust_thread_count(self) -> None:
@@ -212,5 +215,6 @@ class Seat:
 
     def submit(self, *_: object) -> None:
         """Whoever wants to rejoin goes on."""
+        self._left = False
         while self._rejoin_list:
             self._rejoin_list.pop()[1].set()

@@ -1,6 +1,6 @@
 """A node without a scheduler: its machine, supervisor and stream, and nobody who listens."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from trouper.actors.comm import Intake
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.errors import PeerUnreachable
 from trouper.actors.execute import THREAD, execute
+from trouper.actors.fetched import Answer, Fetch
 from trouper.actors.gather import gather
 from trouper.actors.timers import timers
 from trouper.runtime.cluster.hosting import Hosting
@@ -21,6 +22,7 @@ from trouper.runtime.keeper import RestartPolicy
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.runtime.supervisor import Supervisor
+from trouper.wire.vocabulary import Key, Peer
 
 ADDRESS = "cws://127.0.0.1:1"
 
@@ -28,7 +30,7 @@ ADDRESS = "cws://127.0.0.1:1"
 class BareNode:
     """A node, and what it says."""
 
-    def __init__(self) -> None:
+    def __init__(self, fetch: Fetch) -> None:
         self.forgotten: list[str] = []
         worker = DaskWorker(
             name="n",
@@ -45,7 +47,7 @@ class BareNode:
             node,
             name="n",
             execute=execute,
-            gather=partial(gather, fetch=_nobody),
+            gather=partial(gather, fetch=fetch),
             timers=timers,
             restart_policy=RestartPolicy(),
         )
@@ -66,14 +68,15 @@ class BareNode:
                 self._told += await self.node.outbox.take()
 
 
-async def _nobody(peer: str, keys: object, max_nbytes: int) -> Any:
+async def nobody(peer: Peer, keys: Sequence[Key], max_nbytes: int) -> Answer:
+    """Where no values come from."""
     raise PeerUnreachable(f"peer {peer}: nobody is there")
 
 
 @asynccontextmanager
-async def bare_node() -> AsyncGenerator[BareNode]:
+async def bare_node(fetch: Fetch = nobody) -> AsyncGenerator[BareNode]:
     """A node for the length of an ``async with`` block; nothing runs at its end."""
-    bare = BareNode()
+    bare = BareNode(fetch)
     supervisor = bare.node.supervisor
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.run)

@@ -123,6 +123,7 @@ async def test_strangers_at_its_door_do_not_hurt(caplog: pytest.LogCaptureFixtur
             await stream.aclose()
         async with connect(f"ws://127.0.0.1:{port}", US) as connection:
             await connection.send(b"\xff\xff", ())
+            await connection.wait_ended()
         async with comm_with(node) as link:
             assert await link.call("ping") == b"pong"
         assert node.ending is None

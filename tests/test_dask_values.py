@@ -177,6 +177,22 @@ def test_causes_are_told_apart_though_they_cannot_be_compared() -> None:
     assert opened(error_message(raised(error))).__cause__.args == ("inner",)
 
 
+def test_one_at_the_end_of_a_long_chain() -> None:
+    error = ValueError(0)
+    for n in range(1, 5000):
+        error, error.__context__ = ValueError(n), error
+    message = error_message(raised(error))
+    assert message["exception_text"] == "ValueError(4999)"
+    assert opened(message).args == ("ValueError(4999)",)
+
+
+def test_parts_of_a_group_bring_their_tracebacks() -> None:
+    group = raised(BaseExceptionGroup("both", [raised(ValueError(1)), KeyError(2)]))
+    first, second = opened(error_message(group)).exceptions
+    assert (repr(first), repr(second)) == ("ValueError(1)", "KeyError(2)")
+    assert first.__traceback__.tb_frame.f_code.co_name == "raised"
+
+
 def test_one_that_is_its_own_cause() -> None:
     error = ValueError("no")
     error.__cause__ = error

@@ -62,7 +62,7 @@ async def test_what_is_put_is_there() -> None:
 
 async def test_what_is_not_there_is_a_key_error_of_the_users_key() -> None:
     async with bare_node() as bare:
-        bare.say(compute("erred", operator.truediv, 1, 0))
+        bare.say(compute("erred", int, "no number"))
         await bare.hear("task-erred")
         for key in (KEY, "erred"):
             with pytest.raises(KeyError) as raised:
@@ -111,6 +111,7 @@ async def test_who_secedes_leaves_the_slot_to_others() -> None:
         assert (await bare.hear("task-finished"))["key"] == "second"
         GO.set()
         assert (await bare.hear("task-finished"))["key"] == "first"
+        assert "long-running" not in [op["op"] for op in bare.node.outbox.rest()]
 
 
 GO = threading.Event()
@@ -121,4 +122,6 @@ def secede_until_go() -> None:
 
     secede()
     assert GO.wait(PATIENCE_S)
+    rejoin()
+    secede()  # as `worker_client` does when it is used once more
     rejoin()

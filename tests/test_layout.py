@@ -20,7 +20,6 @@ FUNCTION_LINES = 70
 
 TESTED_ELSEWHERE = {
     "actors/actor.py": "only types; test_execute, test_gather and test_timers drive actors",
-    "actors/dask_worker.py": "what tasks find, in test_dask_task and test_node_cluster",
     "actors/errors.py": "only names; each is raised by what the others test",
     "actors/fetched.py": "only types; test_gather and test_fetch",
     "actors/job.py": "test_execute and test_threads run jobs",

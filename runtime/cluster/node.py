@@ -207,6 +207,8 @@ class Node:
         """Give a stimulus to the machine."""
         if isinstance(stimulus, st.FreeKeys):
             self._arrivals.give_up(stimulus.keys)
+        elif isinstance(stimulus, st.ComputeTask):  # which takes the place of a copy
+            self._arrivals.give_up((stimulus.key,))
         if not self.supervisor.closed:  # by a fault, while the stream still brings something
             self.supervisor.send(stimulus)
 

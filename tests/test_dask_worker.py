@@ -1,0 +1,189 @@
+"""What a task finds when it asks Dask where it runs."""
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from contextvars import Context
+from typing import Any
+
+import pytest
+from distributed import get_worker, rejoin, secede
+
+from trouper.actors.dask_worker import DaskWorker, Seat
+from trouper.actors.errors import NotSupported
+from trouper.actors.job import NO_INPUTS, Job
+from trouper.wire.keys import UserKey
+
+
+class Host:
+    """Does at once what it is asked to, and notes it."""
+
+    def __init__(self) -> None:
+        self.values: dict[UserKey, object] = {}
+        self.events: list[tuple[Collection[str], object]] = []
+        self.seceded: list[Job] = []
+
+    def secede(self, job: Job) -> None:
+        job.seceded = True
+        self.seceded.append(job)
+
+    def send_event(self, topics: Collection[str], message: object) -> None:
+        self.events.append((topics, message))
+
+    def keys(self) -> list[UserKey]:
+        return list(self.values)
+
+    def value_of(self, key: UserKey) -> object:
+        return self.values[key]
+
+    def put(self, values: Mapping[UserKey, object]) -> None:
+        self.values.update(values)
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture
+def worker(host: Host) -> DaskWorker:
+    made = DaskWorker(
+        name="n",
+        address="cws://a:1",
+        scheduler_address="cws://s:2",
+        nthreads=3,
+        local_directory="/d",
+    )
+    made.host = host
+    return made
+
+
+def job(key: str = "x") -> Job:
+    return Job(key, 1, None, NO_INPUTS, None, True)
+
+
+def in_task(worker: DaskWorker, function: Callable[[], object], task: Job | None = None) -> Any:
+    """What a function returns that runs as a task does: in a thread and a context of its own."""
+    results: list[Any] = []
+
+    def run() -> None:
+        worker.enter(task or job(), 5.0)
+        try:
+            results.append(function())
+        except Exception as error:  # noqa: BLE001 - is raised below
+            results.append(error)
+
+    thread = threading.Thread(target=Context().run, args=(run,))
+    thread.start()
+    thread.join()
+    if isinstance(results[0], Exception):
+        raise results[0]
+    return results[0]
+
+
+def test_a_task_finds_its_node_and_nobody_else_does(worker: DaskWorker) -> None:
+    assert in_task(worker, get_worker) is worker
+    with pytest.raises(ValueError, match="No worker found"):
+        get_worker()
+
+
+def test_a_task_finds_its_own_key(worker: DaskWorker) -> None:
+    assert in_task(worker, worker.get_current_task, job("~('x', 1)")) == ("x", 1)
+
+
+def test_who_and_where_it_is(worker: DaskWorker) -> None:
+    assert (worker.name, worker.nthreads, worker.local_directory) == ("n", 3, "/d")
+    assert {worker.address, worker.contact_address, worker.worker_address} == {"cws://a:1"}
+    assert worker.scheduler.address == "cws://s:2"
+
+
+def test_data_is_what_the_host_has(worker: DaskWorker, host: Host) -> None:
+    worker.update_data({"x": 1, ("y", 2): 2})
+    data = worker.data
+    assert dict(data) == host.values == {"x": 1, ("y", 2): 2}
+    assert (len(data), "x" in data, "z" in data) == (2, True, False)
+    with pytest.raises(KeyError):
+        data["z"]
+
+
+def test_an_event_has_one_topic_or_several(worker: DaskWorker, host: Host) -> None:
+    worker.log_event("one", 1)
+    worker.log_event(["two", "three"], {"n": 2})
+    assert host.events == [(["one"], 1), (["two", "three"], {"n": 2})]
+
+
+def test_plugins_are_refused_with_what_to_do_instead(worker: DaskWorker) -> None:
+    with pytest.raises(NotSupported, match="no P2P shuffles; shuffle with tasks"):
+        _ = worker.plugins
+
+
+def test_a_task_leaves_its_seat_once(worker: DaskWorker, host: Host) -> None:
+    task = job()
+    with pytest.raises(KeyError):
+        in_task(worker, lambda: (secede(), secede()), task)
+    assert host.seceded == [task]
+
+
+def test_a_task_that_has_rejoined_may_secede_again(worker: DaskWorker, host: Host) -> None:
+    def come_and_go() -> None:
+        for _ in range(3):
+            secede()
+            rejoin()
+
+    task = job()
+    in_task(worker, come_and_go, task)
+    assert set(map(id, host.seceded)) == {id(task)}
+
+
+def test_a_task_that_rejoins_goes_on_in_its_thread(worker: DaskWorker) -> None:
+    def leave_and_return() -> bool:
+        before = threading.get_ident()
+        secede()
+        rejoin()
+        return threading.get_ident() == before
+
+    assert in_task(worker, leave_and_return)
+
+
+def test_a_seat_that_was_left_cannot_be_left_again(host: Host) -> None:
+    task = job()
+    seat = Seat(task, host.secede)
+    seat.remove(threading.current_thread())
+    with pytest.raises(KeyError):
+        seat.remove(threading.current_thread())
+    assert host.seceded == [task]
+
+
+def test_tasks_of_several_nodes_of_one_process_do_not_meet(worker: DaskWorker) -> None:
+    other = DaskWorker(
+        name="o", address="cws://b:1", scheduler_address="cws://s:2", nthreads=1, local_directory=""
+    )
+    other.host = Host()
+    both = threading.Barrier(2, timeout=10)
+
+    def where() -> object:
+        both.wait()
+        return get_worker()
+
+    found: dict[DaskWorker, object] = {}
+
+    def look(node: DaskWorker) -> None:
+        found[node] = in_task(node, where)
+
+    threads = [threading.Thread(target=look, args=(node,)) for node in (worker, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {worker: worker, other: other}
+
+
+def test_what_a_loop_would_do_is_done_at_once(worker: DaskWorker) -> None:
+    done: list[object] = []
+    worker.loop.add_callback(done.append, 5)
+    assert done == [5]
+    worker.handle_stimulus("anything")
+
+
+def test_without_a_client_there_is_nothing_to_close(worker: DaskWorker) -> None:
+    worker.close()
+    worker.close()
