@@ -1,13 +1,16 @@
 """What tests of the journal share: lives of machines, and journals of them."""
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgspec
+from gates import PATIENCE_S
 from model import World
 from monkey import CONFIGS, DRAWS
 
@@ -75,15 +78,29 @@ LOST_PEER = told("""
 """z waits for y, and y for x, which nobody holds any more."""
 
 
-def noted(told: Iterable[tuple[Stimulus, Sequence[Instruction] | str]]) -> Noted:
+def noted(
+    told: Iterable[tuple[Stimulus, Sequence[Instruction] | str]],
+    times_us: Iterable[int] = repeat(0),
+) -> Noted:
     """Stimuli, each with what it led to: instructions, or the type name of an exception."""
     made = Noted()
-    for stimulus, answer in told:
+    for (stimulus, answer), at_us in zip(told, times_us, strict=False):
+        made.times_us.append(at_us)
         if isinstance(answer, str):
             made.errors[len(made.answers)] = answer
         made.stimuli.append(stimulus)
         made.answers.append(() if isinstance(answer, str) else answer)
     return made
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what another thread does."""
+    changed = threading.Event()
+    for _ in range(int(PATIENCE_S * 1000)):
+        if condition():
+            return
+        changed.wait(0.001)
+    raise AssertionError("it never came")
 
 
 class Clock:

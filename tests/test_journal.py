@@ -70,7 +70,7 @@ def readable(journal: Journal) -> tuple[list[Stimulus], int | None]:
 def rotated(tmp_path: Path) -> tuple[Path, dict[int, str]]:
     """A journal of several segments, and the machine's fingerprint after each batch of ten."""
     prints: list[str] = []
-    config, stimuli = random_life(seed=7, steps=4000)
+    config, stimuli = random_life(seed=7, steps=3900)
     record(
         tmp_path / "j",
         stimuli,
@@ -88,18 +88,18 @@ def test_the_machine_at_any_record(rotated: tuple[Path, dict[int, str]]) -> None
     path, prints = rotated
     journal = Journal.open(path)
     assert len(journal.segments) > 3
-    assert 1 < journal.first < journal.last == 4000
-    assert journal.replay().fingerprint() == prints[4000]
+    assert 1 < journal.first < journal.last == 3900
+    assert journal.replay().fingerprint() == prints[3900]
     begins = [segment.header.first for segment in journal.segments]
     middle = (journal.first + journal.last) // 2
-    for n in {journal.first + 9 - (journal.first + 9) % 10, middle - middle % 10, 4000, *begins}:
+    for n in {journal.first + 9 - (journal.first + 9) % 10, middle - middle % 10, 3900, *begins}:
         if n % 10 == 0:
             assert journal.replay(n).fingerprint() == prints[n]
     for n in begins[1:]:
         before = journal.replay(n - 1).snapshot()
         (segment,) = [s for s in journal.segments if s.header.first == n]
         assert pack(before) == pack(segment.header.snapshot)
-    assert journal.verify() == 4000 - journal.first + 1
+    assert journal.verify() == 3900 - journal.first + 1
     assert journal.warnings == []
 
 
@@ -119,8 +119,8 @@ def test_steps_and_records_of_a_part(rotated: tuple[Path, dict[int, str]]) -> No
 
 def test_what_is_gone_and_what_has_not_happened(rotated: tuple[Path, dict[int, str]]) -> None:
     journal = Journal.open(rotated[0])
-    with pytest.raises(JournalError, match="there is no record 4001: the last one is 4000"):
-        journal.replay(4001)
+    with pytest.raises(JournalError, match="there is no record 3901: the last one is 3900"):
+        journal.replay(3901)
     gone = journal.first - 2
     message = f"record {gone} is gone: what is left begins with {journal.first}"
     for read in (
@@ -213,7 +213,7 @@ def test_a_file_that_is_missing_in_the_middle(rotated: tuple[Path, dict[int, str
     with pytest.raises(CorruptJournal, match=f"record {missing.header.first} is missing at the"):
         journal.verify()
     assert journal.replay(missing.header.first - 1)
-    assert journal.replay(4000)
+    assert journal.replay(3900)
 
 
 # What is no journal
@@ -328,7 +328,7 @@ def test_corrupt_bytes_in_any_segment(rotated: tuple[Path, dict[int, str]]) -> N
                 journal.verify()
             journal.replay(n - 1)
             if position + 1 < len(whole.segments):
-                assert journal.replay(4000).fingerprint() == prints[4000]
+                assert journal.replay(3900).fingerprint() == prints[3900]
         segment.path.write_bytes(data)
 
 
@@ -341,7 +341,7 @@ def test_a_corrupt_header_in_any_segment(rotated: tuple[Path, dict[int, str]]) -
         with pytest.warns(JournalWarning, match="is corrupt: .*; the journal begins behind that"):
             journal = Journal.open(path)
         assert journal.first > segment.header.first
-        assert journal.verify() == 4000 - journal.first + 1
+        assert journal.verify() == 3900 - journal.first + 1
         segment.path.write_bytes(data)
     last = whole.segments[-1]
     data = last.path.read_bytes()

@@ -12,7 +12,9 @@ from trouper.runtime.journal.batches import (
 )
 
 ROWS = [b"first", b"second", b"", b"x" * 300, b"last"]
-SUMMARY = Summary(7, [len(row) for row in ROWS], bytes(20), [0, 2, 0, 0, 1], b"abc", {3: "Oops"})
+SUMMARY = Summary(
+    [7, 0, 9, 0, 1], [len(row) for row in ROWS], bytes(20), [0, 2, 0, 0, 1], b"abc", {3: "Oops"}
+)
 PREVIOUS = 0xDEADBEEF
 BODY = join(SUMMARY, ROWS, PREVIOUS)
 ROWS_BEGIN = len(BODY) - sum(map(len, ROWS))
@@ -77,11 +79,12 @@ def test_nothing_is_whole_in_another_place() -> None:
         b"\0" * 5,
         BODY[:-1],
         BODY + b"x",
-        join(Summary(0, [], b"", [], b"", {}), [], 0),
-        join(Summary(0, [1], b"", [0], b"", {}), [b"x"], 0),
-        join(Summary(0, [1], bytes(4), [0, 0], b"", {}), [b"x"], 0),
-        join(Summary(0, [1], bytes(4), [1], b"", {}), [b"x"], 0),
-        join(Summary(0, [2], bytes(4), [0], b"", {}), [b"x"], 0),
+        join(Summary([], [], b"", [], b"", {}), [], 0),
+        join(Summary([0], [1], b"", [0], b"", {}), [b"x"], 0),
+        join(Summary([], [1], bytes(4), [0], b"", {}), [b"x"], 0),
+        join(Summary([0], [1], bytes(4), [0, 0], b"", {}), [b"x"], 0),
+        join(Summary([0], [1], bytes(4), [1], b"", {}), [b"x"], 0),
+        join(Summary([0], [2], bytes(4), [0], b"", {}), [b"x"], 0),
     ],
 )
 def test_parts_that_do_not_fit_together(body: bytes) -> None:

@@ -1,15 +1,27 @@
 """Recording: everything that the machine was told, and no reason to fail."""
 
 import logging
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import Clock, frame_spans, options, plain_life, random_life, record
+from journals import (
+    Clock,
+    frame_spans,
+    options,
+    plain_life,
+    random_life,
+    record,
+    wait_until,
+)
 
 from trouper.runtime.errors import JournalError, StimulusError
+from trouper.runtime.journal.format import BATCH
 from trouper.runtime.journal.journal import Journal
-from trouper.runtime.journal.recorder import BATCH, Recorder
+from trouper.runtime.journal.recorder import BULK, Recorder
+from trouper.runtime.journal.writer import JournalStatus
 from trouper.runtime.machine import Machine
 from trouper.wire.stimuli import (
     ComputeTask,
@@ -26,6 +38,11 @@ def stimuli_in(path: Path) -> list[Stimulus]:
     return [found.stimulus for found in Journal.open(path).records()]
 
 
+def grown(recorder: Recorder, nbytes: int) -> bool:
+    """Whether more than so many bytes are written."""
+    return recorder.status().nbytes > nbytes
+
+
 def test_what_is_handled_is_handed_on_and_recorded(tmp_path: Path) -> None:
     config, stimuli = random_life(seed=2, steps=500)
     machine = record(tmp_path / "j", stimuli, config)
@@ -35,30 +52,120 @@ def test_what_is_handled_is_handed_on_and_recorded(tmp_path: Path) -> None:
     assert journal.header.name == "w"
 
 
-def test_the_clock_is_read_once_for_a_batch(tmp_path: Path) -> None:
+def test_every_batch_has_the_time_at_which_it_began(tmp_path: Path) -> None:
     clock = Clock()
-    recorder = Recorder(Machine(), "w", options(tmp_path / "j"), clock)
+    machine = Machine()
+    recorder = Recorder(machine, "w", options(tmp_path / "j"), clock)
     for step_ns in (5_000, 1_000_000, 999):
         clock.now_ns += step_ns
-        recorder.handle(Pause())
-        clock.now_ns += 1_000_000
-        recorder.handle(Unpause())
+        answers = recorder.begin((Pause(), Unpause()))
+        for stimulus in (Pause(), Unpause()):
+            clock.now_ns += 500_000
+            answers.append(machine.handle(stimulus))
         recorder.commit()
     recorder.close()
+    assert len(frame_spans(tmp_path / "j")) == 2  # all in one frame
     times = [found.at_us for found in Journal.open(tmp_path / "j").records()]
     assert times == [5, 5, 2005, 2005, 3005, 3005]
 
 
-def test_batches_without_an_end_are_written_in_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 7, BULK])
+def test_small_batches_become_bytes_when_there_are_enough_of_them(
+    tmp_path: Path, batch: int
+) -> None:
     recorder = Recorder(Machine(), "w", options(tmp_path / "j"))
-    for _ in range(BATCH - 1):
-        recorder.handle(Pause())
-    assert recorder.status().records == 0
-    recorder.handle(Pause())
-    assert recorder.status().records == BATCH
-    recorder.handle(Pause())
+    count = 0
+    while count <= 2 * BULK:
+        for _ in range(batch):
+            recorder.handle(Pause())
+            count += 1
+            assert recorder.status().records == count
+        recorder.commit()
     recorder.close()
-    assert len(stimuli_in(tmp_path / "j")) == BATCH + 1
+    assert recorder.status().records == count
+    assert stimuli_in(tmp_path / "j") == [Pause()] * count
+    each = ceil(BULK / batch) * batch
+    assert len(frame_spans(tmp_path / "j")) == 1 + ceil(count / each)
+
+
+def test_a_batch_without_an_end_is_written_in_parts(tmp_path: Path) -> None:
+    recorder = Recorder(Machine(), "w", options(tmp_path / "j"))
+    for _ in range(BATCH + 1):
+        recorder.handle(Pause())
+    recorder.close()
+    assert stimuli_in(tmp_path / "j") == [Pause()] * (BATCH + 1)
+    assert len(frame_spans(tmp_path / "j")) == 1 + 2
+
+
+def test_every_batch_is_written_at_once_if_it_is_to_be_on_the_disk(tmp_path: Path) -> None:
+    recorder = Recorder(Machine(), "w", options(tmp_path / "j", flush="fsync"))
+    wait_until(lambda: recorder.status().nbytes)
+    for count in range(1, 4):
+        before = recorder.status().nbytes
+        recorder.handle(Pause())
+        recorder.commit()
+        wait_until(partial(grown, recorder, before))
+        assert len(stimuli_in(tmp_path / "j")) == count
+    recorder.close()
+
+
+def test_what_is_handled_is_written_in_time_although_nothing_follows(tmp_path: Path) -> None:
+    machine = Machine()
+    recorder = Recorder(machine, "w", options(tmp_path / "j", flush=0.01))
+    wait_until(lambda: recorder.status().nbytes)
+    for count in range(1, 4):
+        before = recorder.status().nbytes
+        recorder.handle(Pause())
+        recorder.commit()
+        wait_until(partial(grown, recorder, before))
+        assert len(stimuli_in(tmp_path / "j")) == count
+    # Nor does it wait for a batch that takes its time, which is written when it is handled.
+    before = recorder.status().nbytes
+    recorder.handle(Unpause())
+    answers = recorder.begin((Pause(), Unpause()))
+    answers.append(machine.handle(Pause()))
+    wait_until(partial(grown, recorder, before))
+    assert len(stimuli_in(tmp_path / "j")) == 4
+    assert recorder.status().records == 5
+    before = recorder.status().nbytes
+    answers.append(machine.handle(Unpause()))
+    wait_until(partial(grown, recorder, before))
+    assert len(stimuli_in(tmp_path / "j")) == 6
+    recorder.close()
+    assert Journal.open(tmp_path / "j").verify() == 6
+
+
+def test_two_threads_make_bytes_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
+    stimuli = plain_life(3000)
+    machine = record(tmp_path / "j", stimuli, batch=3, flush=1e-5, max_nbytes=1 << 22)
+    assert stimuli_in(tmp_path / "j") == stimuli
+    journal = Journal.open(tmp_path / "j")
+    assert journal.verify() == len(stimuli)
+    assert journal.replay().fingerprint() == machine.fingerprint()
+
+
+def test_who_hears_that_the_journal_has_ended_may_ask_for_the_status(
+    tmp_path: Path,
+) -> None:
+    recorder = Recorder(Machine(), "w", options(tmp_path / "j"))
+    heard: list[JournalStatus] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(recorder.status())
+
+    handler = Handler()
+    logger = logging.getLogger("trouper.runtime.journal.writer")
+    logger.addHandler(handler)
+    try:
+        recorder.handle(Pause())
+        recorder.handle(FreeKeys(("\ud800",)))
+        recorder.close()
+    finally:
+        logger.removeHandler(handler)
+    (status,) = heard
+    assert status.records == 1
+    assert status.error is not None
 
 
 def test_who_handles_many_adds_the_answers(tmp_path: Path) -> None:
@@ -75,7 +182,7 @@ def test_who_handles_many_adds_the_answers(tmp_path: Path) -> None:
     recorder.close()
     assert stimuli_in(tmp_path / "j") == stimuli
     assert Journal.open(tmp_path / "j").verify() == len(stimuli)
-    assert len(frame_spans(tmp_path / "j")) == 1 + 3  # no frame of more than BATCH
+    assert len(frame_spans(tmp_path / "j")) == 1 + 3  # none of more than BATCH
 
 
 def test_of_a_batch_that_is_broken_off_the_rest_is_not_recorded(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -31,13 +30,17 @@ from trouper.wire.stimuli import (
 
 Told = tuple[int, Stimulus, Sequence[Instruction] | str]
 
+FRAME = 10
+"""Records."""
+
 
 def write(told: Sequence[Told]) -> bytes:
-    """Frames of what was told, in batches of the same time."""
+    """Frames of what was told, with a few times in each."""
     writer = RecordWriter(0)
     data = b""
-    for at_us, batch in groupby(told, key=lambda item: item[0]):
-        frame, _, failure = writer.batch(at_us, noted([(s, answer) for _, s, answer in batch]))
+    for begin in range(0, len(told), FRAME):
+        batch = told[begin : begin + FRAME]
+        frame, _, failure = writer.batch(noted([t[1:] for t in batch], [t[0] for t in batch]))
         assert failure is None
         data += frame
     return data
@@ -130,16 +133,16 @@ def test_numbers_of_other_types_become_plain_ones() -> None:
 def test_before_what_no_journal_can_hold_the_segment_ends(bad: Stimulus, message: str) -> None:
     writer = RecordWriter(0)
     told: list[tuple[Stimulus, Sequence[Instruction]]] = [(Pause(), [DropData("a", 1)]), (bad, [])]
-    frame, size, failure = writer.batch(0, noted([*told, (Unpause(), [DropSpec("a", 1)])]))
+    frame, size, failure = writer.batch(noted([*told, (Unpause(), [DropSpec("a", 1)])]))
     assert size == 1
     assert message in str(failure)
     (record,) = read(frame)
     assert (record.stimulus, record.kinds) == (Pause(), ("drop-data",))
-    assert RecordWriter(0).batch(0, noted(told[1:]))[:2] == (b"", 0)
+    assert RecordWriter(0).batch(noted(told[1:]))[:2] == (b"", 0)
 
 
 def test_an_answer_that_no_journal_can_hold_ends_it_too() -> None:
-    frame, size, failure = RecordWriter(0).batch(0, noted([(Pause(), [DropData("\ud800", 1)])]))
+    frame, size, failure = RecordWriter(0).batch(noted([(Pause(), [DropData("\ud800", 1)])]))
     assert (frame, size) == (b"", 0)
     assert failure is not None
 
@@ -162,7 +165,7 @@ def frame(*rows: Sequence[object], **changes: Any) -> bytes:
     packed = [pack(row) for row in rows]
     count = len(rows)
     fields: dict[str, Any] = {
-        "after_us": 0,
+        "after_us": [0] * count,
         "nbytes": [len(row) for row in packed],
         "digests": numbers_to_bytes([NOTHING] * count),
         "counts": [0] * count,
@@ -244,7 +247,8 @@ def test_a_record_that_makes_no_sense_is_named(row: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"after_us": "late"},
+        {"after_us": ["late"]},
+        {"after_us": []},
         {"nbytes": []},
         {"nbytes": [3]},
         {"digests": b"\0\0\0"},

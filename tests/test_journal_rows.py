@@ -21,7 +21,7 @@ def row(stimulus: Stimulus, teller: Teller) -> list[Any]:
 def body_of(rows: list[list[Any]]) -> Body:
     packed = [pack(row) for row in rows]
     data = b"".join(packed)
-    return Body(Summary(0, [*map(len, packed)], b"", [], b"", {}), len(rows), data, len(data))
+    return Body(Summary([], [*map(len, packed)], b"", [], b"", {}), len(rows), data, len(data))
 
 
 def test_keys_and_peers_are_said_once() -> None:

@@ -95,14 +95,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused_whatever_is_in_it(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    fields = msgspec.to_builtins(header()) | {"format": 3} | changes
-    with pytest.raises(JournalError, match="has format 3, and this trouper reads format 2"):
+    fields = msgspec.to_builtins(header()) | {"format": 4} | changes
+    with pytest.raises(JournalError, match="has format 4, and this trouper reads format 3"):
         Segment(write(tmp_path / "j", fields))
 
 
 def test_an_older_format_is_refused_likewise(tmp_path: Path) -> None:
-    fields = msgspec.to_builtins(header()) | {"format": 1}
-    with pytest.raises(JournalError, match="has format 1, and this trouper reads format 2"):
+    fields = msgspec.to_builtins(header()) | {"format": 2}
+    with pytest.raises(JournalError, match="has format 2, and this trouper reads format 3"):
         Segment(write(tmp_path / "j", fields))
 
 
@@ -111,7 +111,7 @@ def test_fields_of_a_header_that_came_later_are_ignored(tmp_path: Path) -> None:
     assert Segment(write(tmp_path / "j", fields)).header.name == "w"
 
 
-@pytest.mark.parametrize("fields", [7, {}, {"format": 2}, {"format": "new"}])
+@pytest.mark.parametrize("fields", [7, {}, {"format": 3}, {"format": "new"}])
 def test_a_header_that_makes_no_sense(tmp_path: Path, fields: object) -> None:
     with pytest.raises(CorruptJournal, match=r"the header of .* is corrupt") as caught:
         Segment(write(tmp_path / "j", fields))

@@ -8,7 +8,6 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +54,11 @@ def vector() -> bytes:
     """The vector's bytes."""
     machine, writer = Machine(CONFIG), RecordWriter(0)
     data = MAGIC + writer.header(header(CONFIG, run="00112233aabbccdd", begun_s=1.75e9))
-    for at_us, batch in groupby(LIFE[:-1], key=lambda said: said[0]):
+    *handled, (at_us, refused) = LIFE
+    for batch in (handled[:1], handled[1:]):
         told = [(stimulus, machine.handle(stimulus)) for _, stimulus in batch]
-        data += writer.batch(at_us, noted(told))[0]
-    at_us, refused = LIFE[-1]
-    return data + writer.batch(at_us, noted([(refused, "StimulusError")]))[0]
+        data += writer.batch(noted(told, [at_us for at_us, _ in batch]))[0]
+    return data + writer.batch(noted([(refused, "StimulusError")], [at_us]))[0]
 
 
 # A reader that knows nothing but the page
@@ -106,8 +105,8 @@ def read(data: bytes) -> list[dict[str, Any]]:
     at_us = head["at_us"]
     for body, previous in batches:
         (after_us, _, digests, counts, kinds, errors), rows = batch(body, previous)
-        at_us += after_us
         for place, (code, *values) in enumerate(rows):
+            at_us += after_us[place]
             op, names = head["stimuli"][code]
             fields = dict(zip(names, values, strict=True))
             for name in names:
@@ -164,7 +163,7 @@ def test_stimuli_of_every_kind_are_in_the_grammar() -> None:
             told.append((stimulus, machine.handle(stimulus)))
         except StimulusError:
             told.append((stimulus, "StimulusError"))
-    ((body, previous),) = frames(MAGIC + RecordWriter(0).batch(0, noted(told))[0])
+    ((body, previous),) = frames(MAGIC + RecordWriter(0).batch(noted(told))[0])
     summary, rows = batch(body, previous)
     grammar("summary").validate_cbor(cbor2.dumps(summary))
     assert {row[0] for row in rows} == set(range(len(STIMULI)))

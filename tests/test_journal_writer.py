@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from gates import PATIENCE_S
+from journals import wait_until
 
 import trouper.runtime.journal.writer as journal_writer
 from trouper.runtime.journal.frames import MAGIC
@@ -21,16 +21,6 @@ from trouper.runtime.journal.writer import HASTE_NBYTES, JournalWriter
 
 TESTS = Path(__file__).parent
 LARGE = 1 << 26
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for what another thread does."""
-    changed = threading.Event()
-    for _ in range(int(PATIENCE_S * 1000)):
-        if condition():
-            return
-        changed.wait(0.001)
-    raise AssertionError("it never came")
 
 
 def written(writer: JournalWriter, nbytes: int) -> bool:
@@ -166,6 +156,38 @@ def test_a_full_disk(caplog: pytest.LogCaptureFixture) -> None:
     writer.begin(b"header")
     assert failed(writer, caplog) == "No space left on device"
     assert not Path("/dev/full").is_file()
+
+
+def test_a_fault_of_whoever_is_asked_for_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fetch() -> None:
+        raise ZeroDivisionError("oh")
+
+    writer = JournalWriter(tmp_path / "j", LARGE, "fsync", fetch)
+    writer.begin(b"header")
+    assert failed(writer, caplog) == "a fault of its own: ZeroDivisionError('oh')"
+
+
+def test_what_is_expected_is_fetched_when_it_is_time(tmp_path: Path) -> None:
+    fetched: list[JournalWriter] = []
+
+    def fetch() -> None:
+        fetched.append(writer)
+        writer.put(b"x")
+
+    writer = JournalWriter(tmp_path / "j", LARGE, "buffered", fetch)
+    writer.begin(b"header")
+    writer.expect()  # there is no such time before the end
+    assert fetched == []
+    writer.close()
+    assert (tmp_path / "j").read_bytes() == MAGIC + b"headerx"
+    fetched.clear()
+    writer = JournalWriter(tmp_path / "k", LARGE, 0.01, fetch)
+    writer.begin(b"header")
+    writer.expect()
+    wait_until(lambda: fetched)
+    writer.close()
 
 
 def test_a_folder_that_was_never_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,6 @@ The result shows the cause. Whether a scheduler would ever say just this is anot
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import Any, TypeAlias
 
 import msgspec
@@ -248,15 +247,16 @@ def as_journal(header: Header, life: Life) -> bytes:
     machine = Machine.from_snapshot(life.before)
     writer = RecordWriter(header.at_us)
     frames = [MAGIC, writer.header(header)]
-    for at_us, batch in groupby(life.said, key=lambda said: said.at_us):
-        noted = Noted()
-        for said in batch:
-            moment = tell(machine, said)
-            if moment.error is not None:
-                noted.errors[len(noted.answers)] = type(moment.error).__name__
-            noted.stimuli.append(said.stimulus)
-            noted.answers.append(moment.instructions)
-        frame, _, failure = writer.batch(at_us, noted)
+    noted = Noted()
+    for said in life.said:
+        moment = tell(machine, said)
+        if moment.error is not None:
+            noted.errors[len(noted.answers)] = type(moment.error).__name__
+        noted.times_us.append(said.at_us)
+        noted.stimuli.append(said.stimulus)
+        noted.answers.append(moment.instructions)
+    for part in noted.parts():
+        frame, _, failure = writer.batch(part)
         assert failure is None  # all of it has stood in a journal
         frames.append(frame)
     return b"".join(frames)

@@ -1,4 +1,4 @@
-"""Batches: the records of what was handled together, in one frame. Pure; see JOURNAL.md.
+"""Batches: records that stand together in one frame. Pure; see JOURNAL.md.
 
 A frame for each record would cost more than all the rest. So one has a *summary* of all records of
 a batch, a check for each, and then their *rows*. If the frame is torn or corrupt, the checks tell
@@ -22,8 +22,8 @@ _CHECK_NBYTES = 4
 class Summary(msgspec.Struct, frozen=True, array_like=True):
     """What is told of a batch as a whole. Lists have an item for each record."""
 
-    after_us: int
-    """Since the batch before."""
+    after_us: list[int]
+    """Since the record before."""
     nbytes: list[int]
     """Of the rows."""
     digests: bytes
@@ -65,8 +65,6 @@ def _read_summary(data: bytes) -> Summary:
 
 def numbers_to_bytes(numbers: Sequence[int]) -> bytes:
     """Four bytes for each."""
-    if len(numbers) == 1:  # the batch of a worker with little to do
-        return numbers[0].to_bytes(4, "big")
     made = array("I", numbers)
     if sys.byteorder == "little":
         made.byteswap()
@@ -107,6 +105,7 @@ def split(body: bytes) -> Body:
     if (
         count == 0
         or len(rows) != sum(summary.nbytes)
+        or len(summary.after_us) != count
         or len(summary.digests) != _CHECK_NBYTES * count
         or len(summary.counts) != count
         or len(summary.kinds) != sum(summary.counts)

@@ -20,7 +20,10 @@ from trouper.wire.stimuli import Stimulus
 from trouper.wire.version import VERSION
 from trouper.wire.vocabulary import Word
 
-FORMAT = 2
+FORMAT = 3
+
+BATCH = 1000
+"""So many records stand in one frame at most."""
 
 
 class Kind(msgspec.Struct, frozen=True, array_like=True):
@@ -75,7 +78,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     n: int
     at_us: int
-    """When it was handled, to the batch: microseconds since the run began."""
+    """When it was handled: microseconds since the run began. Those that came together have the
+    same time."""
     stimulus: Stimulus
     kinds: tuple[str, ...] = ()
     """Of the instructions, in order, by name: ``drop-data``."""
@@ -86,11 +90,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Records that were handled together. Lists have an item for each."""
+    """The records of a frame. Lists have an item for each."""
 
     first: int
     """Number of the first one."""
-    at_us: int
+    times_us: list[int]
     stimuli: list[Stimulus]
     digests: Sequence[int]
     """Of the instructions; `NOTHING` if there were none."""
@@ -115,7 +119,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             end = at + self.counts[place]
             yield Record(
                 self.first + place,
-                self.at_us,
+                self.times_us[place],
                 stimulus,
                 tuple([self.names[kind] for kind in self.kinds[at:end]]),
                 self.digests[place] if end > at else None,
@@ -129,24 +133,29 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Noted(msgspec.Struct, frozen=True):
-    """What a machine was told, and what it said."""
+    """What a machine was told, and what it said. Lists have an item for each stimulus."""
 
+    times_us: list[int] = []
     stimuli: list[Stimulus] = []
     answers: list[Sequence[Instruction]] = []
-    """One for each stimulus; empty where the machine raised an exception."""
+    """Empty where the machine raised an exception."""
     errors: dict[int, str] = {}
     """Type names of the exceptions, by place in the lists."""
 
-    def parts(self, size: int) -> Iterator["Noted"]:
-        """The same, so many stimuli at a time."""
-        count = len(self.answers)  # of a batch that was broken off, some stimuli have none
-        if count == len(self.stimuli) <= size:
+    def parts(self) -> Iterator["Noted"]:
+        """The same, as much at a time as goes into a frame."""
+        count = len(self.answers)
+        if count <= BATCH:
             yield self
             return
-        for begin in range(0, count, size):
-            end = min(begin + size, count)
-            errors = {n - begin: name for n, name in self.errors.items() if begin <= n < end}
-            yield Noted(self.stimuli[begin:end], self.answers[begin:end], errors)
+        for begin in range(0, count, BATCH):
+            end = begin + BATCH
+            yield Noted(
+                self.times_us[begin:end],
+                self.stimuli[begin:end],
+                self.answers[begin:end],
+                {n - begin: name for n, name in self.errors.items() if begin <= n < end},
+            )
 
 
 def plain_number(value: object) -> int | float:

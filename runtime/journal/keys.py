@@ -59,6 +59,7 @@ class KeyHasher:
     def noted(self, noted: Noted) -> Noted:
         """Stimuli and instructions with hashed keys."""
         return Noted(
+            noted.times_us,
             [*map(self.word, noted.stimuli)],
             [[*map(self.word, answer)] for answer in noted.answers],
             noted.errors,

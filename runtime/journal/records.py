@@ -2,6 +2,8 @@
 
 import zlib
 from collections.abc import Iterator
+from itertools import accumulate
+from operator import sub
 from typing import TypeAlias
 
 import msgspec
@@ -33,10 +35,7 @@ _CODES = {word: code for code, word in enumerate(INSTRUCTION_TYPES)}
 
 
 Written: TypeAlias = tuple[bytes, int, Exception | None]
-"""A frame, how many records there are in it, and why there are no more, if one cannot be written.
-
-A plain tuple, for a worker with little to do has a batch for each stimulus.
-"""
+"""A frame, how many records it has, and why there are no more, if one cannot be written."""
 
 
 class RecordWriter:
@@ -50,16 +49,17 @@ class RecordWriter:
         self.frames = FrameWriter()
         self._teller = Teller()
         self._packed = bytearray()
-        self._at_us = at_us
+        self.at_us = at_us
+        """Time of the last record."""
 
     def header(self, header: Header) -> bytes:
         """The frame with which the segment begins."""
         return self.frames.frame(pack(header))
 
-    def batch(self, at_us: int, noted: Noted) -> Written:
-        """The frame of a batch.
+    def batch(self, noted: Noted) -> Written:
+        """The frame of what was noted.
 
-        If one of its stimuli cannot be written, the segment ends before it.
+        If one of the stimuli cannot be written, the segment ends before it.
         """
         rows: list[bytes] = []
         digests: list[int] = []
@@ -81,16 +81,16 @@ class RecordWriter:
         count = len(rows)
         if not count:
             return b"", 0, failure
-        answers = noted.answers[:count]
+        times_us, answers = noted.times_us[:count], noted.answers[:count]
         summary = Summary(
-            at_us - self._at_us,
+            [*map(sub, times_us, [self.at_us, *times_us])],
             [*map(len, rows)],
             numbers_to_bytes(digests),
             [*map(len, answers)],
             bytes([_CODES[type(word)] for answer in answers for word in answer]),
             noted.errors,
         )
-        self._at_us = at_us
+        self.at_us = times_us[-1]
         frame = self.frames.frame(join(summary, rows, self.frames.check))
         return frame, count, failure
 
@@ -129,7 +129,7 @@ class RecordReader:
 
     def _read(self, body: Body) -> Iterator[Batch]:
         summary = body.summary
-        self._at_us += summary.after_us
+        _, *times_us = accumulate(summary.after_us, initial=self._at_us)
         stimuli: list[Stimulus] = []
         failure: Exception | None = None
         try:
@@ -142,7 +142,7 @@ class RecordReader:
         if stimuli:
             yield Batch(
                 first=self.next,
-                at_us=self._at_us,
+                times_us=times_us,
                 stimuli=stimuli,
                 digests=numbers_from_bytes(summary.digests),
                 counts=summary.counts,
@@ -151,6 +151,7 @@ class RecordReader:
                 errors=summary.errors,
             )
             self.next += len(stimuli)
+            self._at_us = times_us[-1]
         if failure is not None:
             raise self._wrong(failure) from failure
 

@@ -88,7 +88,7 @@ class Segment:
         return count, torn_nbytes
 
     def batches(self, following: Header | None = None) -> Iterator[Batch]:
-        """The records in order, those together that were handled together.
+        """The records in order, those of a frame together.
 
         Args:
             following: Header of the segment that comes next, with which the end has to agree.

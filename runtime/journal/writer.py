@@ -13,6 +13,7 @@ import os
 import stat
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -58,16 +59,21 @@ class _Chunk(msgspec.Struct, frozen=True, gc=False):
 
 
 class JournalWriter:
-    """See the module's text. All methods are for the thread of the machine.
+    """See the module's text.
+
+    All methods are for the thread of the machine; or for `fetch`, while that one keeps out.
 
     Args:
         path: Of the newest segment.
         max_nbytes: Older segments are removed so that all files together are no larger, unless
             the present segment, with its snapshot, is.
         flush: When to write.
+        fetch: Called in the writer's thread when it is time to write: puts what is left to be put.
     """
 
-    def __init__(self, path: Path, max_nbytes: int, flush: Flush) -> None:
+    def __init__(
+        self, path: Path, max_nbytes: int, flush: Flush, fetch: Callable[[], None] = lambda: None
+    ) -> None:
         self.path = path
         self.segment_nbytes = max_nbytes // SEGMENTS
         """After so much, another segment is due."""
@@ -75,6 +81,7 @@ class JournalWriter:
         """Why nothing is written any more."""
         self.written_nbytes = 0
         self._max_nbytes = max_nbytes
+        self._fetch = fetch
         self._sync = flush == "fsync"
         self._interval_s = flush if isinstance(flush, int | float) else 0.0
         self._haste_nbytes = 1 if flush == "fsync" else HASTE_NBYTES
@@ -97,21 +104,26 @@ class JournalWriter:
         """Have some records written."""
         self._put(_Chunk(records))
 
+    def expect(self) -> None:
+        """There is something to be fetched when it is time to write."""
+        if self._interval_s and not self._wake.is_set():
+            self._wake.set()
+
     def _put(self, chunk: _Chunk) -> None:
         if self.error is not None:
             return
         self._queue.append(chunk)
         self._put_nbytes += len(chunk.data)
-        # The thread lowers the flags before it empties the queue, so that what is added while a
-        # flag is up is always seen.
+        # The thread lowers the flags before it fetches and empties the queue, so that what is added
+        # while a flag is up is always seen.
         backlog = self._put_nbytes - self.written_nbytes
         if backlog > BACKLOG_NBYTES:
             self.end("the disk is too slow")
         elif backlog >= self._haste_nbytes:
             self._hurry.set()
             self._wake.set()
-        elif self._interval_s and not self._wake.is_set():
-            self._wake.set()
+        else:
+            self.expect()
 
     def end(self, reason: str) -> None:
         """Take no more. What has been handed over is still written, if that is possible."""
@@ -138,10 +150,13 @@ class JournalWriter:
                 closing = self._closing
                 self._wake.clear()
                 self._hurry.clear()
+                self._fetch()
                 self._empty_queue()
         except OSError as error:
             self._cut_back()
             self.end(error.strerror or str(error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours in `fetch`, whatever it is
+            self.end(f"a fault of its own: {error!r}")
         finally:
             self._close_file()
 
