@@ -3,50 +3,26 @@
 import operator
 import pickle
 import threading
-from collections.abc import Collection, Mapping
 from contextvars import Context
 from typing import Any
 
 import pytest
 from dask._task_spec import Alias, DataNode, Task, TaskRef
 from distributed import Reschedule, get_worker, secede
+from fake_host import FakeHost
 
 from trouper.actors.dask_task import DaskTask, Site, Specs, Values, spec_id_of
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.job import Job
 from trouper.wire.dask_message import Pickled
-from trouper.wire.keys import UserKey
 from trouper.wire.stimuli import ExecuteFailure, ExecuteReschedule, ExecuteSuccess
-
-
-class FakeHost:
-    """Notes what tasks want of it."""
-
-    def __init__(self) -> None:
-        self.seceded: list[Job] = []
-        self.events: list[object] = []
-        self.values: dict[UserKey, object] = {"here": 1}
-
-    def secede(self, job: Job) -> None:
-        job.seceded = True
-        self.seceded.append(job)
-
-    def send_event(self, topics: Collection[str], message: object) -> None:
-        self.events.append((topics, message))
-
-    def keys(self) -> list[UserKey]:
-        return list(self.values)
-
-    def value_of(self, key: UserKey) -> object:
-        return self.values[key]
-
-    def put(self, values: Mapping[UserKey, object]) -> None:
-        self.values.update(values)
 
 
 @pytest.fixture
 def host() -> FakeHost:
-    return FakeHost()
+    host = FakeHost()
+    host.values["here"] = 1
+    return host
 
 
 @pytest.fixture

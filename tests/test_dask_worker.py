@@ -1,51 +1,26 @@
 """What a task finds when it asks Dask where it runs."""
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
 import pytest
 from distributed import get_worker, rejoin, secede
+from fake_host import FakeHost
 
 from trouper.actors.dask_worker import DaskWorker, Seat
 from trouper.actors.errors import NotSupported
 from trouper.actors.job import NO_INPUTS, Job
-from trouper.wire.keys import UserKey
-
-
-class Host:
-    """Does at once what it is asked to, and notes it."""
-
-    def __init__(self) -> None:
-        self.values: dict[UserKey, object] = {}
-        self.events: list[tuple[Collection[str], object]] = []
-        self.seceded: list[Job] = []
-
-    def secede(self, job: Job) -> None:
-        job.seceded = True
-        self.seceded.append(job)
-
-    def send_event(self, topics: Collection[str], message: object) -> None:
-        self.events.append((topics, message))
-
-    def keys(self) -> list[UserKey]:
-        return list(self.values)
-
-    def value_of(self, key: UserKey) -> object:
-        return self.values[key]
-
-    def put(self, values: Mapping[UserKey, object]) -> None:
-        self.values.update(values)
 
 
 @pytest.fixture
-def host() -> Host:
-    return Host()
+def host() -> FakeHost:
+    return FakeHost()
 
 
 @pytest.fixture
-def worker(host: Host) -> DaskWorker:
+def worker(host: FakeHost) -> DaskWorker:
     made = DaskWorker(
         name="n",
         address="cws://a:1",
@@ -96,7 +71,7 @@ def test_who_and_where_it_is(worker: DaskWorker) -> None:
     assert worker.scheduler.address == "cws://s:2"
 
 
-def test_data_is_what_the_host_has(worker: DaskWorker, host: Host) -> None:
+def test_data_is_what_the_host_has(worker: DaskWorker, host: FakeHost) -> None:
     worker.update_data({"x": 1, ("y", 2): 2})
     data = worker.data
     assert dict(data) == host.values == {"x": 1, ("y", 2): 2}
@@ -105,7 +80,7 @@ def test_data_is_what_the_host_has(worker: DaskWorker, host: Host) -> None:
         data["z"]
 
 
-def test_an_event_has_one_topic_or_several(worker: DaskWorker, host: Host) -> None:
+def test_an_event_has_one_topic_or_several(worker: DaskWorker, host: FakeHost) -> None:
     worker.log_event("one", 1)
     worker.log_event(["two", "three"], {"n": 2})
     assert host.events == [(["one"], 1), (["two", "three"], {"n": 2})]
@@ -116,14 +91,14 @@ def test_plugins_are_refused_with_what_to_do_instead(worker: DaskWorker) -> None
         _ = worker.plugins
 
 
-def test_a_task_leaves_its_seat_once(worker: DaskWorker, host: Host) -> None:
+def test_a_task_leaves_its_seat_once(worker: DaskWorker, host: FakeHost) -> None:
     task = job()
     with pytest.raises(KeyError):
         in_task(worker, lambda: (secede(), secede()), task)
     assert host.seceded == [task]
 
 
-def test_a_task_that_has_rejoined_may_secede_again(worker: DaskWorker, host: Host) -> None:
+def test_a_task_that_has_rejoined_may_secede_again(worker: DaskWorker, host: FakeHost) -> None:
     def come_and_go() -> None:
         for _ in range(3):
             secede()
@@ -144,7 +119,7 @@ def test_a_task_that_rejoins_goes_on_in_its_thread(worker: DaskWorker) -> None:
     assert in_task(worker, leave_and_return)
 
 
-def test_a_seat_that_was_left_cannot_be_left_again(host: Host) -> None:
+def test_a_seat_that_was_left_cannot_be_left_again(host: FakeHost) -> None:
     task = job()
     seat = Seat(task, host.secede)
     seat.remove(threading.current_thread())
@@ -157,7 +132,7 @@ def test_tasks_of_several_nodes_of_one_process_do_not_meet(worker: DaskWorker) -
     other = DaskWorker(
         name="o", address="cws://b:1", scheduler_address="cws://s:2", nthreads=1, local_directory=""
     )
-    other.host = Host()
+    other.host = FakeHost()
     both = threading.Barrier(2, timeout=10)
 
     def where() -> object:
