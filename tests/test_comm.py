@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trio
 from bare_node import bare_node
-from fake_scheduler import US, compute
-from gates import PATIENCE_S
+from dask_links import links
+from fake_scheduler import compute
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
@@ -24,12 +24,9 @@ from trouper.actors.sizeof import MOST_NBYTES
 from trouper.actors.store import Store
 from trouper.wire import dask_stream as ops
 from trouper.wire import stimuli as st
-from trouper.wire.connect import connect
-from trouper.wire.connection import Connection
 from trouper.wire.dask_message import Pickled
 from trouper.wire.errors import NotEncodable, ProtocolError, SessionClosed
 from trouper.wire.events import IncomingLost
-from trouper.wire.listener import open_listener
 from trouper.wire.vocabulary import Peer
 
 
@@ -209,24 +206,10 @@ async def test_what_is_put_leaves_together_when_somebody_says_so() -> None:
 @asynccontextmanager
 async def conversing(stream: Stream) -> AsyncGenerator[DaskLink]:
     """The scheduler's end of a stream that is carried."""
-    scheduler: list[DaskLink] = []
-    came = trio.Event()
-
-    async def serve(connection: Connection) -> None:
-        scheduler.append(DaskLink(connection))
-        came.set()
-        await connection.wait_ended()
-
-    with trio.fail_after(PATIENCE_S):
-        async with (
-            open_listener(US, serve, token=None) as listener,
-            connect(f"ws://127.0.0.1:{listener.port}", US) as connection,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(comm, DaskLink(connection), stream.outbox, stream.intake)
-            await came.wait()
-            yield scheduler[0]
-            nursery.cancel_scope.cancel()
+    async with links() as (ours, scheduler), trio.open_nursery() as nursery:
+        nursery.start_soon(comm, ours, stream.outbox, stream.intake)
+        yield scheduler
+        nursery.cancel_scope.cancel()
 
 
 async def test_it_carries_ops_both_ways(stream: Stream) -> None:
