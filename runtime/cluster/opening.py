@@ -316,6 +316,9 @@ async def _living(
                 except Exception as error:  # noqa: BLE001 - is raised below
                     failure = error
                 conversing.cancel_scope.cancel()
+        except Exception as fault:
+            node.end(ExitCode.FAILED, f"the node has failed: {fault!r}")
+            raise
         finally:
             node.close("its owner has closed it")
             await _take_leave(node, link)
