@@ -1,0 +1,246 @@
+"""What is handled together is answered as if it had come alone, and leaves the same state."""
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from test_shortcuts import Tell, crazy, sane
+
+from trouper.runtime import bulk, machine
+from trouper.runtime.errors import StimulusError
+from trouper.runtime.invariants import check
+from trouper.runtime.ledger import BRIEF_S, Config
+from trouper.runtime.machine import PATIENCE, Machine
+from trouper.wire.instructions import Execute, Instruction
+from trouper.wire.stimuli import (
+    CancelTask,
+    ComputeTask,
+    ExecuteFailure,
+    ExecuteSuccess,
+    FreeKeys,
+    Pause,
+    Secede,
+    Stimulus,
+    Unpause,
+)
+
+
+def answered(it: Machine, stimuli: Sequence[Stimulus]) -> list[Sequence[Instruction] | str]:
+    """What a machine says to stimuli that come together; of one that is refused, why."""
+    answers: list[Sequence[Instruction]] = []
+    refusals: dict[int, str] = {}
+    while len(answers) < len(stimuli):
+        try:
+            it.handle_all(stimuli, answers)
+        except StimulusError as error:
+            refusals[len(answers)] = str(error)
+            answers.append(())
+    return [refusals.get(place, answer) for place, answer in enumerate(answers)]
+
+
+def answered_alone(it: Machine, stimuli: Sequence[Stimulus]) -> list[Sequence[Instruction] | str]:
+    """What a machine says to stimuli that come one by one."""
+    said: list[Sequence[Instruction] | str] = []
+    for stimulus in stimuli:
+        try:
+            said.append(it.handle(stimulus))
+        except StimulusError as error:
+            said.append(str(error))
+    return said
+
+
+def plain(said: list[Sequence[Instruction] | str]) -> list[list[Instruction] | str]:
+    """Without the difference between lists and tuples."""
+    return [answer if isinstance(answer, str) else list(answer) for answer in said]
+
+
+class Waves:
+    """Waves of tasks and their ends, and between them whatever could break one.
+
+    Each batch goes to two machines: to one as it is, to the other stimulus by stimulus.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = Random(seed)
+        config = Config(
+            slots={"thread": rng.choice((1, 2)), "coroutine": 2},
+            resources={"gpu": 1},
+            run_ahead=rng.choice(({}, {"thread": rng.randrange(9)}, {"thread": 3, "coroutine": 2})),
+        )
+        self.together, self.alone = Machine(config), Machine(config)
+        self.count = 0
+        self.keys: list[str] = []
+        self.running: list[Execute] = []
+
+    def send(self, batch: Sequence[Stimulus]) -> None:
+        """Give a batch to both."""
+        said = plain(answered(self.together, batch))
+        assert said == plain(answered_alone(self.alone, batch))
+        assert self.together.fingerprint() == self.alone.fingerprint()
+        check(self.together)
+        begun = [it for answer in said for it in answer if isinstance(it, Execute)]
+        self.running += begun
+
+    def compute(self) -> Stimulus:
+        """A task, most of them like the one before."""
+        rng = self.rng
+        self.count += 1
+        key = f"t{self.count}"
+        if rng.randrange(20) == 0 and self.keys:
+            key = rng.choice(self.keys)
+        self.keys.append(key)
+        known = self.together.ledger.tasks
+        return ComputeTask(
+            key,
+            self.count,
+            self.count if rng.randrange(40) else 0,
+            rng.choice([(0, self.count)] * 20 + [(-1, self.count), (float("nan"),), ()]),
+            (rng.choice(list(known)),) if known and rng.randrange(20) == 0 else (),
+            {"far": ("tcp://peer:1",)} if rng.randrange(60) == 0 else {},
+            {},
+            rng.choice(["thread"] * 30 + ["coroutine", "process"]),
+            {"gpu": 1.0} if rng.randrange(40) == 0 else {},
+            rng.choice(["noop"] * 20 + ["other", ""]),
+        )
+
+    def end(self) -> Stimulus:
+        """An attempt ends, most of them well and soon; now and then one that has ended before."""
+        rng = self.rng
+        place = 0 if rng.randrange(4) else rng.randrange(len(self.running))
+        it = self.running[place]
+        if rng.randrange(30):
+            del self.running[place]
+        kind = rng.randrange(40)
+        if kind == 0:
+            return ExecuteFailure(it.key, it.attempt, "ValueError")
+        if kind == 1:
+            return Secede(it.key, it.attempt)
+        duration_s = rng.choice([BRIEF_S / 10] * 30 + [BRIEF_S * 2])
+        return ExecuteSuccess(it.key, it.attempt + (kind == 2) * 1000, 28, "int", duration_s)
+
+    def disturb(self) -> Stimulus:
+        """Something else."""
+        key = self.rng.choice(self.keys)
+        return self.rng.choice(
+            (Pause(), Unpause(), Unpause(), CancelTask(key), FreeKeys((key,)), FreeKeys((key,)))
+        )
+
+    def tell(self) -> None:
+        """A wave, and some ends; sometimes with a disturbance among them."""
+        rng = self.rng
+        batch = [self.compute() for _ in range(rng.randrange(1, 30))]
+        if rng.randrange(3) == 0:
+            batch.insert(rng.randrange(len(batch)), self.disturb())
+        self.send(batch)
+        for _ in range(rng.randrange(4)):
+            batch = [self.end() for _ in range(rng.randrange(30)) if self.running]
+            if rng.randrange(3) == 0:
+                batch.insert(rng.randrange(len(batch) + 1), self.disturb())
+            self.send(batch)
+        if self.keys and rng.randrange(2):
+            rng.shuffle(self.keys)
+            self.send([FreeKeys(tuple(self.keys[:30]))])
+            del self.keys[:30]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_waves_are_handled_as_if_their_stimuli_came_alone(seed: int) -> None:
+    waves = Waves(seed)
+    for _ in range(40):
+        waves.tell()
+
+
+@pytest.mark.parametrize("tell", [sane, crazy])
+def test_stories_are_handled_as_if_their_stimuli_came_alone(tell: Tell) -> None:
+    for seed in range(15):
+        config, told = tell(seed)
+        rng = Random(seed)
+        together, alone = Machine(config), Machine(config)
+        while told:
+            size = rng.choice((1, 2, 5, 50))
+            batch, told = told[:size], told[size:]
+            assert plain(answered(together, batch)) == plain(answered_alone(alone, batch))
+            assert together.fingerprint() == alone.fingerprint()
+
+
+def wave(first: int, count: int, prefix: str = "noop") -> list[Stimulus]:
+    """Tasks of a kind."""
+    return [
+        ComputeTask(f"{prefix}-{number}", number, number, (0, number), prefix=prefix)
+        for number in range(first, first + count)
+    ]
+
+
+def ends(answers: Sequence[Sequence[Instruction]]) -> list[Stimulus]:
+    """What was begun ends at once."""
+    return [
+        ExecuteSuccess(it.key, it.attempt, 28, "int", 0)
+        for answer in answers
+        for it in answer
+        if isinstance(it, Execute)
+    ]
+
+
+def test_a_wave_is_handled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Machine(Config(slots={"thread": 2}, run_ahead={"thread": 10}))
+    answers: list[Sequence[Instruction]] = []
+    it.handle_all(wave(1, 30), answers)
+    while done := ends(answers):  # after these it is known how long they take
+        answers = []
+        it.handle_all(done, answers)
+
+    alone: list[Stimulus] = []
+    handle = Machine.handle
+
+    def counted(it: Machine, stimulus: Stimulus) -> list[Instruction]:
+        alone.append(stimulus)
+        return handle(it, stimulus)
+
+    monkeypatch.setattr(Machine, "handle", counted)
+    answers = []
+    it.handle_all(wave(31, 100), answers)
+    assert [bool(answer) for answer in answers] == [True] * 12 + [False] * 88
+    finished = 0
+    while done := ends(answers):
+        answers = []
+        it.handle_all(done, answers)
+        finished += len(answers)
+    assert finished == 100
+    assert not alone
+    check(it)
+
+
+def test_who_needs_the_long_way_does_not_try_the_other_at_every_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = 0
+
+    def tried(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+
+    monkeypatch.setattr(machine, "SHORTCUTS", {ComputeTask: tried})
+    answers: list[Sequence[Instruction]] = []
+    Machine().handle_all(wave(1, 10 * PATIENCE), answers)
+    assert len(answers) == 10 * PATIENCE
+    assert tries == 10
+
+
+def test_what_has_an_answer_is_not_handled_again() -> None:
+    it = Machine()
+    answers: bulk.Answers = [()]
+    it.handle_all(wave(1, 3), answers)
+    assert [bool(answer) for answer in answers] == [False, True, False]
+    assert list(it.ledger.tasks) == ["noop-2", "noop-3"]
+
+
+def test_one_that_is_refused_is_the_first_without_an_answer() -> None:
+    it = Machine()
+    stimuli = [*wave(1, 3), ComputeTask("bad", 4, 0), *wave(5, 2)]
+    answers: list[Sequence[Instruction]] = []
+    with pytest.raises(StimulusError, match="'bad' has the spec_id 0"):
+        it.handle_all(stimuli, answers)
+    assert len(answers) == 3
+    answers.append(())
+    it.handle_all(stimuli, answers)
+    assert len(it.ledger.tasks) == 5
