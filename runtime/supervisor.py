@@ -1,8 +1,8 @@
 """The supervisor: one nursery that owns the machine's task and the actors.
 
-Stimuli come in through one channel, in batches; one task takes them, has the machine handle each,
-and carries out the instructions in their order: it resolves references and drops payloads at
-once, before anything reaches an actor, so that no drop can overtake a use.
+Stimuli come in through one channel, in batches; one task takes them, has the machine handle them,
+some hundreds at a time, and carries out the instructions in their order: it resolves references
+and drops payloads at once, before anything reaches an actor, so that no drop can overtake a use.
 
 The machine's task waits for nothing but stimuli. The channels have no bound, and need none: what
 is in them is bounded by what is under way, since an actor is only told of an attempt that holds
@@ -17,6 +17,7 @@ import logging
 import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import trio
@@ -30,6 +31,7 @@ from trouper.actors.job import NO_INPUTS, Job, terminal_stimulus
 from trouper.actors.store import Store
 from trouper.actors.threads import ThreadPool
 from trouper.actors.timers import Timer, over
+from trouper.runtime.bulk import Answers
 from trouper.runtime.errors import StimulusError, WorkerFailed
 from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.keeper import Keeper, RestartPolicy
@@ -48,7 +50,7 @@ from trouper.wire.instructions import (
     Report,
     RetryBusyWorkerLater,
 )
-from trouper.wire.stimuli import GatherNetworkFailure, Secede, Stimulus
+from trouper.wire.stimuli import GatherNetworkFailure, Stimulus
 from trouper.wire.vocabulary import Key
 
 logger = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ class Listener(Protocol):
     heeded: frozenset[type[Report]]
     """The reports that it wants to hear of."""
 
-    def on_report(self, report: Report) -> None:
+    def on_reports(self, reports: Sequence[Report]) -> None:
         """What has become of the work, in the order of events."""
         ...
 
@@ -80,6 +82,9 @@ class Listener(Protocol):
         """The supervisor has given up."""
         ...
 
+
+AT_ONCE = 250
+"""Stimuli handled before what they lead to is carried out."""
 
 BATCH_LIMIT = 1000
 """Stimuli handled in one go before other tasks get their turn."""
@@ -124,7 +129,8 @@ class Supervisor:
         self._followers: dict[type[Instruction], Callable[[Any], None]] = dict.fromkeys(
             (Gather, CancelGather, RetryBusyWorkerLater, FindMissingLater), _refuse
         )
-        """Who follows the instructions that not every worker can be given."""
+        """Who follows the instructions that are rare, or that not every worker can be given."""
+        self._followers[CancelExecute] = self._cancel
         if gather is not None:
             gathers = Keeper("gather", gather, *to_actors, _end_gather)
             self._keepers.append(gathers)
@@ -145,6 +151,7 @@ class Supervisor:
         self.threads = ThreadPool(
             machine.ledger.config.slots["thread"],
             name,
+            store,
             self._deliver,
             trio.lowlevel.current_trio_token(),
         )
@@ -157,6 +164,14 @@ class Supervisor:
             self._queue(self._batch)
         else:
             self._batch.append(stimulus)
+
+    @trio.lowlevel.enable_ki_protection
+    def send_all(self, stimuli: list[Stimulus]) -> None:
+        """Queue stimuli, as `send` does with each. The list does not change any more."""
+        if self._batch is None:
+            self._queue(stimuli)
+        else:
+            self._batch += stimuli
 
     @trio.lowlevel.enable_ki_protection
     def _queue(self, batch: Sequence[Stimulus]) -> None:
@@ -281,37 +296,54 @@ class Supervisor:
         self._end_batch()
 
     def _handle(self, batch: Sequence[Stimulus]) -> None:
-        specs, values, followers = self.store.specs, self.store.values, self._followers
-        handle, recorder = self.machine.handle, self.recorder
-        answers = None if recorder is None else recorder.begin(batch)
-        on_report, heeded = self._listener.on_report, self._listener.heeded
-        for stimulus in batch:
+        for first in range(0, len(batch), AT_ONCE):
+            self._handle_some(batch[first : first + AT_ONCE])
+
+    def _handle_some(self, batch: Sequence[Stimulus]) -> None:
+        recorder = self.recorder
+        answers: Answers = [] if recorder is None else recorder.begin(batch)
+        while (done := len(answers)) < len(batch):
             try:
-                instructions = handle(stimulus)
+                self.machine.handle_all(batch, answers)
             except Exception as error:
-                if recorder is not None:
+                self._carry_out(answers[done:])
+                refused = batch[len(answers)]
+                if recorder is None:
+                    answers.append(())
+                else:
                     recorder.raised(error)
                 if not isinstance(error, StimulusError):
                     raise
-                self._listener.on_stimulus_refused(stimulus, error)
-                continue
-            if answers is not None:
-                answers.append(instructions)
-            for instruction in instructions:
-                # By type and not `match`: each is on the way of every task.
-                kind = type(instruction)
-                if kind is Execute:
-                    self._execute(instruction)  # type: ignore[arg-type]
-                elif kind is DropSpec:
-                    del specs[instruction.spec_id]  # type: ignore[union-attr]
-                elif kind is DropData:
-                    del values[instruction.key, instruction.attempt]  # type: ignore[union-attr]
-                elif kind in heeded:
-                    on_report(instruction)  # type: ignore[arg-type]
-                elif kind is CancelExecute:
-                    self._cancel(instruction)  # type: ignore[arg-type]
-                elif kind in followers:
-                    followers[kind](instruction)
+                self._listener.on_stimulus_refused(refused, error)
+            else:
+                self._carry_out(answers[done:])
+
+    def _carry_out(self, answers: Sequence[Sequence[Instruction]]) -> None:
+        specs, values, followers = self.store.specs, self.store.values, self._followers
+        submit, heeded = self.threads.submit, self._listener.heeded
+        reports: list[Report] = []
+        told: Any  # by its type and not by `match`: nearly all are on the way of every task
+        for told in chain.from_iterable(answers):
+            kind = type(told)
+            if kind is Execute:
+                if told.executor == THREAD and not told.inputs:  # `_execute`, in plain
+                    spec = specs[told.spec_id]
+                    submit(Job(told.key, told.attempt, spec, NO_INPUTS, self, True))
+                else:
+                    self._execute(told)
+            elif kind is DropSpec:
+                del specs[told.spec_id]
+            elif kind in heeded:
+                reports.append(told)
+            elif kind is DropData:
+                if reports:  # which may be of this very value
+                    self._listener.on_reports(reports)
+                    reports = []
+                del values[told.key, told.attempt]
+            elif kind in followers:
+                followers[kind](told)
+        if reports:
+            self._listener.on_reports(reports)
 
     def _execute(self, execute: Execute) -> None:
         attempt = execute.attempt
@@ -333,15 +365,12 @@ class Supervisor:
         else:
             self._jobs.tell(cancel)
 
-    def _deliver(self, batch: list[Job | Secede]) -> None:
+    def _deliver(self, batch: Sequence[Stimulus]) -> None:
         """What threads bring, in the event loop."""
         if self.closed:  # left without waiting for them, or failed
             self._listener.on_batch_end()
-            return
-        store = self.store
-        self._queue(
-            [terminal_stimulus(item, store) if isinstance(item, Job) else item for item in batch]
-        )
+        else:
+            self._queue(batch)
 
     # What becomes of what a crashed actor owed
 
