@@ -64,9 +64,9 @@ SHORTCUTS: Mapping[type[Stimulus], Shortcut] = {
 }
 """Each handles as many as it can, none perhaps, of the stimuli that have no answer yet."""
 
-PATIENCE = HISTORY
-"""After a stimulus for which there was no shortcut, so many go the long way untried: a task that
-has taken too long for one is remembered that long."""
+FEW = HISTORY
+"""So many stimuli are not worth a shortcut; nor is one looked for behind a stimulus for which there
+was none, for so many: a task that has taken too long for it is remembered that long."""
 
 
 class Machine:
@@ -105,13 +105,17 @@ class Machine:
         Raises:
             StimulusError: No correct sender can send the first one that is without an answer now.
         """
-        while (done := len(answers)) < len(stimuli):
+        done = len(answers)
+        while len(stimuli) - done > FEW:
             shortcut = SHORTCUTS.get(type(stimuli[done]))
             if shortcut is not None:
                 shortcut(self.ledger, stimuli, answers)
             if len(answers) == done:
-                for stimulus in stimuli[done : done + PATIENCE]:
+                for stimulus in stimuli[done : done + FEW]:
                     answers.append(self.handle(stimulus))
+            done = len(answers)
+        for stimulus in stimuli[done:]:
+            answers.append(self.handle(stimulus))
 
     def phase(self, key: Key) -> str:
         """The derived name of a task's state (see `task`); "released" if the key is unknown."""

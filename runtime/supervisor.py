@@ -296,13 +296,14 @@ class Supervisor:
         self._end_batch()
 
     def _handle(self, batch: Sequence[Stimulus]) -> None:
-        for first in range(0, len(batch), AT_ONCE):
-            self._handle_some(batch[first : first + AT_ONCE])
-
-    def _handle_some(self, batch: Sequence[Stimulus]) -> None:
+        if len(batch) > AT_ONCE:
+            for first in range(0, len(batch), AT_ONCE):
+                self._handle(batch[first : first + AT_ONCE])
+            return
         recorder = self.recorder
         answers: Answers = [] if recorder is None else recorder.begin(batch)
-        while (done := len(answers)) < len(batch):
+        done = 0
+        while True:
             try:
                 self.machine.handle_all(batch, answers)
             except Exception as error:
@@ -315,12 +316,14 @@ class Supervisor:
                 if not isinstance(error, StimulusError):
                     raise
                 self._listener.on_stimulus_refused(refused, error)
+                done = len(answers)
             else:
                 self._carry_out(answers[done:])
+                return
 
-    def _carry_out(self, answers: Sequence[Sequence[Instruction]]) -> None:
-        specs, values, followers = self.store.specs, self.store.values, self._followers
-        submit, heeded = self.threads.submit, self._listener.heeded
+    def _carry_out(self, answers: Answers) -> None:
+        store, submit = self.store, self.threads.submit
+        specs, values, heeded = store.specs, store.values, self._listener.heeded
         reports: list[Report] = []
         told: Any  # by its type and not by `match`: nearly all are on the way of every task
         for told in chain.from_iterable(answers):
@@ -340,8 +343,8 @@ class Supervisor:
                     self._listener.on_reports(reports)
                     reports = []
                 del values[told.key, told.attempt]
-            elif kind in followers:
-                followers[kind](told)
+            elif kind in self._followers:
+                self._followers[kind](told)
         if reports:
             self._listener.on_reports(reports)
 

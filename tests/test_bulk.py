@@ -10,7 +10,7 @@ from trouper.runtime import bulk, machine
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.invariants import check
 from trouper.runtime.ledger import BRIEF_S, Config
-from trouper.runtime.machine import PATIENCE, Machine
+from trouper.runtime.machine import FEW, Machine
 from trouper.wire.instructions import Execute, Instruction
 from trouper.wire.stimuli import (
     CancelTask,
@@ -206,7 +206,7 @@ def test_a_wave_is_handled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         it.handle_all(done, answers)
         finished += len(answers)
     assert finished == 100
-    assert not alone
+    assert len(alone) <= FEW
     check(it)
 
 
@@ -221,9 +221,9 @@ def test_who_needs_the_long_way_does_not_try_the_other_at_every_step(
 
     monkeypatch.setattr(machine, "SHORTCUTS", {ComputeTask: tried})
     answers: list[Sequence[Instruction]] = []
-    Machine().handle_all(wave(1, 10 * PATIENCE), answers)
-    assert len(answers) == 10 * PATIENCE
-    assert tries == 10
+    Machine().handle_all(wave(1, 10 * FEW), answers)
+    assert len(answers) == 10 * FEW
+    assert tries == 9  # the last few are not worth it
 
 
 def test_what_has_an_answer_is_not_handled_again() -> None:
