@@ -6,8 +6,8 @@ that take a microsecond this is most of the work. A function here takes one stim
 other for as long as they are plain. The first that is not goes the long way, and so does a whole
 wave that meets something else that is going on.
 
-Both rest on an invariant: between two stimuli, whatever could start has started. So a task behind
-others waits, and one that ends makes room for one.
+Both rest on an invariant: between two stimuli, whatever could start has started, and so has every
+fetch. So a task behind others waits, and one that ends makes room for one.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Answers: TypeAlias = list[Sequence[Instruction]]
 
 def lone_queue(ledger: Ledger, executor: str) -> ReadyQueue | None:
     """The queue for an executor, if nothing but its order decides what starts next."""
-    if ledger.paused or ledger.constrained_count or ledger.restless or ledger.offers:
+    if ledger.paused or ledger.constrained_count:
         return None
     queue = ledger.plain_queues.get(executor)
     return queue if queue is not None and queue.in_order else None
@@ -85,11 +85,11 @@ def execute_successes(ledger: Ledger, stimuli: Sequence[Stimulus], answers: Answ
     first = stimuli[len(answers)]
     assert isinstance(first, ExecuteSuccess)
     task = ledger.tasks.get(first.key)
-    if task is None or not ledger.observes or ledger.brevity.get(task.prefix) != ALWAYS_BRIEF:
+    if task is None or ledger.brevity.get(task.prefix) != ALWAYS_BRIEF:
         return
     executor, prefix = task.executor, task.prefix
     queue = lone_queue(ledger, executor)
-    if queue is None or queue.slots.lengthy:
+    if queue is None:
         return
     tasks, run, slots, add = ledger.tasks, queue.run, queue.slots, answers.append
     kept_nbytes, attempt = ledger.nbytes, ledger.last_attempt
@@ -115,7 +115,9 @@ def execute_successes(ledger: Ledger, stimuli: Sequence[Stimulus], answers: Answ
             ):
                 return
             following = run[0][2] if run else None
-            if following is not None and following.prefix != prefix:
+            if following is not None and (
+                following.prefix != prefix or following.local or following.remote
+            ):
                 return
             nbytes, type_name = ev.nbytes, ev.type_name
             # `transitions.keep`

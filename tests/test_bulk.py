@@ -55,22 +55,29 @@ def plain(said: list[Sequence[Instruction] | str]) -> list[list[Instruction] | s
 
 
 class Waves:
-    """Waves of tasks and their ends, and between them whatever could break one.
+    """Waves of tasks and their ends, and among them, more or less often, whatever could break one.
 
     Each batch goes to two machines: to one as it is, to the other stimulus by stimulus.
     """
 
     def __init__(self, seed: int) -> None:
         self.rng = rng = Random(seed)
+        self.odd_one_in = rng.choice((20, 80, 300))
+        ahead = {"thread": rng.randrange(2, 30)}
         config = Config(
             slots={"thread": rng.choice((1, 2)), "coroutine": 2},
             resources={"gpu": 1},
-            run_ahead=rng.choice(({}, {"thread": rng.randrange(9)}, {"thread": 3, "coroutine": 2})),
+            run_ahead=rng.choice(({}, ahead, ahead, ahead | {"coroutine": 5})),
         )
         self.together, self.alone = Machine(config), Machine(config)
         self.count = 0
         self.keys: list[str] = []
         self.running: list[Execute] = []
+
+    @property
+    def odd(self) -> bool:
+        """Whether it is time for something else."""
+        return self.rng.randrange(self.odd_one_in) == 0
 
     def send(self, batch: Sequence[Stimulus]) -> None:
         """Give a batch to both."""
@@ -78,80 +85,83 @@ class Waves:
         assert said == plain(answered_alone(self.alone, batch))
         assert self.together.fingerprint() == self.alone.fingerprint()
         check(self.together)
-        begun = [it for answer in said for it in answer if isinstance(it, Execute)]
-        self.running += begun
+        self.running += [it for answer in said for it in answer if isinstance(it, Execute)]
 
     def compute(self) -> Stimulus:
         """A task, most of them like the one before."""
         rng = self.rng
         self.count += 1
-        key = f"t{self.count}"
-        if rng.randrange(20) == 0 and self.keys:
-            key = rng.choice(self.keys)
+        key = rng.choice(self.keys) if self.keys and self.odd else f"t{self.count}"
         self.keys.append(key)
-        known = self.together.ledger.tasks
+        known = list(self.together.ledger.tasks)
         return ComputeTask(
             key,
             self.count,
-            self.count if rng.randrange(40) else 0,
-            rng.choice([(0, self.count)] * 20 + [(-1, self.count), (float("nan"),), ()]),
-            (rng.choice(list(known)),) if known and rng.randrange(20) == 0 else (),
-            {"far": ("tcp://peer:1",)} if rng.randrange(60) == 0 else {},
+            0 if self.odd else self.count,
+            rng.choice([(-1, self.count), (float("nan"),), ()]) if self.odd else (0, self.count),
+            (rng.choice(known),) if known and self.odd else (),
+            {"far": ("tcp://peer:1",)} if self.odd else {},
             {},
-            rng.choice(["thread"] * 30 + ["coroutine", "process"]),
-            {"gpu": 1.0} if rng.randrange(40) == 0 else {},
-            rng.choice(["noop"] * 20 + ["other", ""]),
+            rng.choice(["coroutine", "process"]) if self.odd else "thread",
+            {"gpu": 1.0} if self.odd else {},
+            rng.choice(["other", ""]) if self.odd else "noop",
         )
 
     def end(self) -> Stimulus:
-        """An attempt ends, most of them well and soon; now and then one that has ended before."""
+        """An attempt ends, most of them well and soon, and in the order in which they began."""
         rng = self.rng
-        place = 0 if rng.randrange(4) else rng.randrange(len(self.running))
+        place = rng.randrange(len(self.running)) if self.odd else 0
         it = self.running[place]
-        if rng.randrange(30):
+        if not self.odd:  # otherwise it ends again later
             del self.running[place]
-        kind = rng.randrange(40)
-        if kind == 0:
-            return ExecuteFailure(it.key, it.attempt, "ValueError")
-        if kind == 1:
-            return Secede(it.key, it.attempt)
-        duration_s = rng.choice([BRIEF_S / 10] * 30 + [BRIEF_S * 2])
-        return ExecuteSuccess(it.key, it.attempt + (kind == 2) * 1000, 28, "int", duration_s)
+        if self.odd:
+            return rng.choice(
+                (
+                    ExecuteFailure(it.key, it.attempt, "ValueError"),
+                    Secede(it.key, it.attempt),
+                    ExecuteSuccess(it.key, it.attempt + 1000, 28, "int", 0),
+                )
+            )
+        duration_s = BRIEF_S * 2 if self.odd else BRIEF_S
+        return ExecuteSuccess(it.key, it.attempt, 28, "int", duration_s)
 
     def disturb(self) -> Stimulus:
         """Something else."""
         key = self.rng.choice(self.keys)
-        return self.rng.choice(
-            (Pause(), Unpause(), Unpause(), CancelTask(key), FreeKeys((key,)), FreeKeys((key,)))
-        )
+        return self.rng.choice((Pause(), CancelTask(key), FreeKeys((key,)), FreeKeys((key,))))
 
     def tell(self) -> None:
-        """A wave, and some ends; sometimes with a disturbance among them."""
+        """A wave, and ends until nothing runs any more."""
         rng = self.rng
-        batch = [self.compute() for _ in range(rng.randrange(1, 30))]
-        if rng.randrange(3) == 0:
-            batch.insert(rng.randrange(len(batch)), self.disturb())
-        self.send(batch)
-        for _ in range(rng.randrange(4)):
-            batch = [self.end() for _ in range(rng.randrange(30)) if self.running]
-            if rng.randrange(3) == 0:
-                batch.insert(rng.randrange(len(batch) + 1), self.disturb())
-            self.send(batch)
-        if self.keys and rng.randrange(2):
+        batch = [self.compute() for _ in range(rng.randrange(1, 60))]
+        self.send([self.disturb() if self.odd else it for it in batch])
+        for _ in range(100):
+            self.send([Unpause()])
+            if not self.running:
+                break
+            batch = [self.end() for _ in range(rng.randrange(40)) if self.running]
+            self.send([self.disturb() if self.odd else it for it in batch])
+        if rng.randrange(2):
             rng.shuffle(self.keys)
-            self.send([FreeKeys(tuple(self.keys[:30]))])
-            del self.keys[:30]
+            self.send([FreeKeys(tuple(self.keys))])
+            self.keys.clear()
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_waves_are_handled_as_if_their_stimuli_came_alone(seed: int) -> None:
+def test_waves_are_handled_as_if_their_stimuli_came_alone(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(machine, "FEW", 1)
     waves = Waves(seed)
-    for _ in range(40):
+    for _ in range(8):
         waves.tell()
 
 
 @pytest.mark.parametrize("tell", [sane, crazy])
-def test_stories_are_handled_as_if_their_stimuli_came_alone(tell: Tell) -> None:
+def test_stories_are_handled_as_if_their_stimuli_came_alone(
+    monkeypatch: pytest.MonkeyPatch, tell: Tell
+) -> None:
+    monkeypatch.setattr(machine, "FEW", 1)
     for seed in range(15):
         config, told = tell(seed)
         rng = Random(seed)
