@@ -266,7 +266,8 @@ class Worker(Results):
             )
         self._last_run_id = run_id
         self.pending += len(handles)
-        self.supervisor.send_all(stimuli)
+        if stimuli:
+            self.supervisor.send_all(stimuli)
         return handles
 
     def _new_key(self, prefix: str, run_id: int) -> Key:
