@@ -1,11 +1,11 @@
 """The supervisor: one nursery that owns the machine's task and the actors.
 
-Stimuli come in through one channel, in batches; one task takes them, has the machine handle them,
+Stimuli come into one inbox, in batches; one task takes them, has the machine handle them,
 some hundreds at a time, and carries out the instructions in their order: it resolves references
 and drops payloads at once, before anything reaches an actor, so that no drop can overtake a use.
 
-The machine's task waits for nothing but stimuli. The channels have no bound, and need none: what
-is in them is bounded by what is under way, since an actor is only told of an attempt that holds
+The machine's task waits for nothing but stimuli. The inbox and the actors' channels have no bound,
+and need none: what is in them is bounded by what is under way, since an actor is only told of an attempt that holds
 a slot, and owes one stimulus for it. What a user submits is bounded by the user.
 
 A crash of an actor is contained by its keeper (`keeper`): what it owed ends with a failure, and it
@@ -14,7 +14,7 @@ fails: everybody who waits is told why, and nobody waits for ever.
 """
 
 import logging
-import math
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -122,7 +122,13 @@ class Supervisor:
         self.recorder = recorder
         self.store = store
         self._listener = listener
-        self._stimuli_out, self._stimuli_in = trio.open_memory_channel[Sequence[Stimulus]](math.inf)
+        self._inbox: deque[Sequence[Stimulus]] = deque()
+        """Batches, from wherever, that the machine's task has not taken yet. A deque and an event,
+        for a channel takes thrice the time, and a task that is awaited by itself waits for it."""
+        self._filled = trio.Event()
+        """The inbox is not empty, or there will be nothing more in it."""
+        self._ended = False
+        """Nothing more comes."""
         to_actors = (store, self._queue, restart_policy)
         self._jobs = Keeper("execute", execute, *to_actors, self._end_job)
         self._keepers: list[Keeper[Any]] = [self._jobs]
@@ -142,8 +148,6 @@ class Supervisor:
         self.closed = False
         self._batch: list[Stimulus] | None = None
         """Sent, and not taken by the machine's task yet."""
-        self._untaken = 0
-        """Batches that it has not taken yet, from wherever."""
         self._stepper: Stepper | None = None
         # A cancellation from outside ends the block that the worker is for, and the block then ends
         # what runs, in order: until it has, the machine goes on.
@@ -175,8 +179,10 @@ class Supervisor:
 
     @trio.lowlevel.enable_ki_protection
     def _queue(self, batch: Sequence[Stimulus]) -> None:
-        self._stimuli_out.send_nowait(batch)
-        self._untaken += 1
+        if self._ended:
+            raise trio.ClosedResourceError
+        self._inbox.append(batch)
+        self._filled.set()
 
     @property
     def owed(self) -> list[Job]:
@@ -193,7 +199,7 @@ class Supervisor:
 
     def is_idle(self) -> bool:
         """Whether all stimuli are handled, and no attempt and no timer is owed."""
-        if self._untaken or self.threads.owed:
+        if self._inbox or self.threads.owed:
             return False
         if self._stepper is not None and self._stepper.waiting:
             return False
@@ -216,7 +222,8 @@ class Supervisor:
     def close(self) -> None:
         """End `run` when the stimuli that are queued have been handled. Idempotent."""
         self._expect_end()
-        self._stimuli_out.close()
+        self._ended = True
+        self._filled.set()
 
     def abandon(self) -> None:
         """End `run` without waiting for the attempts that run. Idempotent."""
@@ -263,24 +270,20 @@ class Supervisor:
 
     @trio.lowlevel.enable_ki_protection
     async def _run_machine(self) -> None:
-        stimuli = self._stimuli_in
-        async for first in stimuli:
-            batch: Sequence[Stimulus] = first
+        inbox = self._inbox
+        while inbox or not self._ended:
+            await self._filled.wait()
             handled = 0
-            while True:
+            while inbox and handled < BATCH_LIMIT:
                 self._batch = None  # whoever sends from now on begins another
-                self._untaken -= 1
+                batch = inbox.popleft()
                 if self._stepper is None:
                     self._handle(batch)
                 else:
                     await self._stepper.lead(batch, self._handle_alone)
                 handled += len(batch)
-                if handled >= BATCH_LIMIT:
-                    break
-                try:
-                    batch = stimuli.receive_nowait()
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
+            if not inbox and not self._ended:
+                self._filled = trio.Event()
             self._end_batch()
 
     def _end_batch(self) -> None:
