@@ -1,12 +1,12 @@
 """The supervisor: one nursery that owns the machine's task and the actors.
 
-Stimuli come into one inbox, in batches; one task takes them, has the machine handle them,
-some hundreds at a time, and carries out the instructions in their order: it resolves references
-and drops payloads at once, before anything reaches an actor, so that no drop can overtake a use.
+Stimuli come into one inbox, in batches; one task takes them, has the machine handle them, some
+hundreds at a time, and carries out the instructions in their order: it resolves references and
+drops payloads at once, before anything reaches an actor, so that no drop can overtake a use.
 
 The machine's task waits for nothing but stimuli. The inbox and the actors' channels have no bound,
-and need none: what is in them is bounded by what is under way, since an actor is only told of an attempt that holds
-a slot, and owes one stimulus for it. What a user submits is bounded by the user.
+and need none: what is in them is bounded by what is under way, since an actor is only told of an
+attempt that holds a slot, and owes one stimulus for it. What a user submits is bounded by the user.
 
 A crash of an actor is contained by its keeper (`keeper`): what it owed ends with a failure, and it
 is started again, within limits. Past the limits, or if the machine itself finds a fault, the worker
