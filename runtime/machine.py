@@ -70,7 +70,7 @@ was none, for so many: a task that has taken too long for it is remembered that 
 
 
 class Machine:
-    """The state of a worker, changed by `handle` alone.
+    """The state of a worker, changed by `handle` and `handle_all` alone.
 
     Args:
         config: Slots, resources, limits and the worker's address; it never changes.
