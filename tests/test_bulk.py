@@ -9,7 +9,7 @@ from test_shortcuts import Tell, crazy, sane
 from trouper.runtime import bulk, machine
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.invariants import check
-from trouper.runtime.ledger import BRIEF_S, Config
+from trouper.runtime.ledger import ALWAYS_BRIEF, BRIEF_S, Config
 from trouper.runtime.machine import FEW, Machine
 from trouper.wire.instructions import Execute, Instruction
 from trouper.wire.stimuli import (
@@ -71,6 +71,7 @@ class Waves:
         )
         self.together, self.alone = Machine(config), Machine(config)
         self.count = 0
+        self.kind = "noop"
         self.keys: list[str] = []
         self.running: list[Execute] = []
 
@@ -91,20 +92,22 @@ class Waves:
         """A task, most of them like the one before."""
         rng = self.rng
         self.count += 1
+        if self.odd:
+            self.kind = rng.choice(("noop", "other", ""))
         key = rng.choice(self.keys) if self.keys and self.odd else f"t{self.count}"
+        inputs = (rng.choice(self.keys),) if self.keys and self.odd else ()
         self.keys.append(key)
-        known = list(self.together.ledger.tasks)
         return ComputeTask(
             key,
             self.count,
             0 if self.odd else self.count,
             rng.choice([(-1, self.count), (float("nan"),), ()]) if self.odd else (0, self.count),
-            (rng.choice(known),) if known and self.odd else (),
+            inputs,
             {"far": ("tcp://peer:1",)} if self.odd else {},
             {},
             rng.choice(["coroutine", "process"]) if self.odd else "thread",
             {"gpu": 1.0} if self.odd else {},
-            rng.choice(["other", ""]) if self.odd else "noop",
+            self.kind,
         )
 
     def end(self) -> Stimulus:
@@ -218,6 +221,29 @@ def test_a_wave_is_handled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finished == 100
     assert len(alone) <= FEW
     check(it)
+
+
+def test_each_kind_is_remembered_by_itself() -> None:
+    config = Config(slots={"thread": 1}, run_ahead={"thread": 40})
+    together, alone = Machine(config), Machine(config)
+
+    def send(stimuli: list[Stimulus]) -> list[Stimulus]:
+        said = plain(answered(together, stimuli))
+        assert said == plain(answered_alone(alone, stimuli))
+        assert together.fingerprint() == alone.fingerprint()
+        return ends([answer for answer in said if not isinstance(answer, str)])
+
+    for kind, first in (("noop", 1), ("other", 101)):
+        done = send(wave(first, 20, kind))
+        while done:
+            done = send(done)
+    (long,) = send(wave(200, 1, "other"))
+    assert isinstance(long, ExecuteSuccess)
+    send([ExecuteSuccess(long.key, long.attempt, 28, "int", 1.0)])
+    done = send(wave(300, 12, "noop")) + send(wave(400, 12, "other"))
+    assert len(done) == 24
+    send(done)
+    assert together.ledger.brevity == {"noop": ALWAYS_BRIEF, "other": ALWAYS_BRIEF}
 
 
 def test_who_needs_the_long_way_does_not_try_the_other_at_every_step(
