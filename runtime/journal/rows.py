@@ -1,11 +1,13 @@
 """Rows: stimuli as arrays, which are to become stimuli again. Pure; see JOURNAL.md.
 
-A word is written as the array that it is. What is read may have been written by another trouper,
-whose kinds had other places and fields: so each kind has a row, which is made from what the header
-says, and a function that makes the stimulus of it, as `dataclasses` makes an ``__init__``.
+A word is written as the array that it is, and read likewise, if its writer knew the same kinds with
+the same fields as this trouper. If not, or if there is something wrong, rows are read one by one:
+each kind has a row, which is made from what the header says, and a function that makes the stimulus
+of it, as `dataclasses` makes an ``__init__``.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -35,19 +37,15 @@ class _Readings(NamedTuple):
 
     from_row: dict[type[_Row], _FromRow]
     decode: Callable[[msgspec.Raw], _Row]
-    decode_list: Callable[[msgspec.Raw], list[_Row]]
 
 
 def _from_row(word: type[Stimulus], names: tuple[str, ...]) -> _FromRow:
     """From the fields that the writer knew; those that are gone are left out."""
-    if names == word.__struct_fields__:  # by place is quicker
-        items = [f"row.f{place}" for place in range(len(names))]
-    else:
-        items = [
-            f"{name}=row.f{place}"
-            for place, name in enumerate(names)
-            if name in word.__struct_fields__
-        ]
+    items = [
+        f"{name}=row.f{place}"
+        for place, name in enumerate(names)
+        if name in word.__struct_fields__
+    ]
     made: _FromRow = eval(f"lambda row: word({', '.join(items)})", {"word": word})
     return made
 
@@ -70,12 +68,12 @@ def _learn(kinds: tuple[Kind, ...]) -> _Readings:
     union: Any = None
     for row in from_row:
         union = row if union is None else union | row
-    one, many = msgspec.msgpack.Decoder(union), msgspec.msgpack.Decoder(list[union])
-    return _Readings(from_row, one.decode, many.decode)
+    return _Readings(from_row, msgspec.msgpack.Decoder(union).decode)
 
 
 _READINGS = _learn(STIMULI)
 
+_decode_stimuli = msgspec.msgpack.Decoder(list[Stimulus]).decode
 _decode_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
@@ -87,22 +85,23 @@ class RowReader:
     """
 
     def __init__(self, kinds: tuple[Kind, ...]) -> None:
-        self._readings = _READINGS if kinds == STIMULI else _learn(kinds)
+        self._known = kinds == STIMULI
+        self._readings = _READINGS if self._known else _learn(kinds)
 
-    def read(self, rows: msgspec.Raw) -> Iterator[Stimulus]:
+    def read(self, rows: msgspec.Raw) -> Iterable[Stimulus]:
         """The stimuli of a batch.
 
         Raises:
             MsgspecError, TypeError, ValueError: The next row makes no sense, or is of a kind that
                 this trouper does not know.
         """
-        from_row = self._readings.from_row
-        for row in self._decode(rows):
-            yield from_row[type(row)](row)
+        if self._known:
+            with suppress(msgspec.MsgspecError, ValueError):
+                return _decode_stimuli(rows)
+        return self._one_by_one(rows)
 
-    def _decode(self, rows: msgspec.Raw) -> Iterable[_Row]:
-        """All at once, for that is quicker; or else one by one, up to the one that is wrong."""
-        try:
-            return self._readings.decode_list(rows)
-        except (msgspec.MsgspecError, ValueError):
-            return map(self._readings.decode, _decode_raw(rows))
+    def _one_by_one(self, rows: msgspec.Raw) -> Iterator[Stimulus]:
+        from_row, decode = self._readings
+        for packed in _decode_raw(rows):
+            row = decode(packed)
+            yield from_row[type(row)](row)
