@@ -4,13 +4,14 @@ import msgspec
 import pytest
 from journals import random_life
 
+from trouper.runtime.journal.batches import Body
 from trouper.runtime.journal.format import STIMULI, STIMULUS_TYPES, pack
 from trouper.runtime.journal.rows import RowReader
 from trouper.wire.stimuli import Secede, Stimulus
 
 
-def rows(*said: object) -> msgspec.Raw:
-    return msgspec.Raw(pack(said))
+def rows(*said: object) -> Body:
+    return Body([], [], [], b"", {}, msgspec.Raw(pack(said)))
 
 
 def test_stimuli_of_every_kind_come_back() -> None:

@@ -157,7 +157,7 @@ class RecordReader:
         try:
             if body.kinds and max(body.kinds) >= len(self._names):
                 raise IndexError("there is no such kind of instruction")
-            for stimulus in islice(self._rows.read(body.rows), count):
+            for stimulus in islice(self._rows.read(body), count):
                 stimuli.append(stimulus)
         except (msgspec.MsgspecError, TypeError, ValueError, IndexError) as error:
             failure = error

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from trouper.runtime.journal.batches import Body
 from trouper.runtime.journal.format import STIMULI, STIMULUS_TYPES, Kind, op_of
 from trouper.wire.stimuli import Stimulus
 from trouper.wire.vocabulary import Priority
@@ -42,9 +43,7 @@ class _Readings(NamedTuple):
 def _from_row(word: type[Stimulus], names: tuple[str, ...]) -> _FromRow:
     """From the fields that the writer knew; those that are gone are left out."""
     items = [
-        f"{name}=row.f{place}"
-        for place, name in enumerate(names)
-        if name in word.__struct_fields__
+        f"{name}=row.f{place}" for place, name in enumerate(names) if name in word.__struct_fields__
     ]
     made: _FromRow = eval(f"lambda row: word({', '.join(items)})", {"word": word})
     return made
@@ -74,7 +73,6 @@ def _learn(kinds: tuple[Kind, ...]) -> _Readings:
 _READINGS = _learn(STIMULI)
 
 _decode_stimuli = msgspec.msgpack.Decoder(list[Stimulus]).decode
-_decode_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 class RowReader:
@@ -88,7 +86,7 @@ class RowReader:
         self._known = kinds == STIMULI
         self._readings = _READINGS if self._known else _learn(kinds)
 
-    def read(self, rows: msgspec.Raw) -> Iterable[Stimulus]:
+    def read(self, body: Body) -> Iterable[Stimulus]:
         """The stimuli of a batch.
 
         Raises:
@@ -97,11 +95,11 @@ class RowReader:
         """
         if self._known:
             with suppress(msgspec.MsgspecError, ValueError):
-                return _decode_stimuli(rows)
-        return self._one_by_one(rows)
+                return _decode_stimuli(body.rows)
+        return self._one_by_one(body)
 
-    def _one_by_one(self, rows: msgspec.Raw) -> Iterator[Stimulus]:
+    def _one_by_one(self, body: Body) -> Iterator[Stimulus]:
         from_row, decode = self._readings
-        for packed in _decode_raw(rows):
+        for packed in body.each_row():
             row = decode(packed)
             yield from_row[type(row)](row)
