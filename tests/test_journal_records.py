@@ -134,6 +134,16 @@ def test_before_what_no_journal_can_hold_the_segment_ends(bad: Stimulus, message
     assert RecordWriter(0).write(noted(told[1:]))[:2] == (b"", 0)
 
 
+def test_of_what_stands_behind_it_nothing_is_told() -> None:
+    told: list[tuple[Stimulus, Sequence[Instruction] | str]] = [
+        *((Pause(), "First"), (FreeKeys(("\ud800",)), []), (Pause(), "Last"))
+    ]
+    data, _, _ = RecordWriter(0).write(noted(told))
+    (body,) = FrameReader(io.BytesIO(data), len(data)).bodies()
+    (batch,) = RecordReader(header()).read(body)
+    assert batch.errors == {0: "First"}
+
+
 def test_an_answer_that_no_journal_can_hold_ends_it_too() -> None:
     frame, size, failure = RecordWriter(0).write(noted([(Pause(), [DropData("\ud800", 1)])]))
     assert (frame, size) == (b"", 0)

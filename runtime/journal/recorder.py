@@ -1,7 +1,7 @@
 """Records what a machine is told and what it says: stands before it, and costs little.
 
 What is handled is only noted down. When there is enough of it, it becomes bytes, and those go to
-the writer's thread: among hundreds, a stimulus costs a fifth of what it costs alone. The bytes are
+the writer's thread: among hundreds, a stimulus costs a sixth of what it costs alone. The bytes are
 made in the thread of the machine, for another one would take as much of the interpreter, and hold
 the event loop up for longer at a time. Only what is left when it is time to write, the writer's
 thread fetches itself: the machine may have nothing to do for long.

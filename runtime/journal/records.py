@@ -58,7 +58,10 @@ class RecordWriter:
         except Exception as error:  # noqa: BLE001 - say, a key that is no Unicode
             count = _writable(noted)
             before = Noted(
-                noted.times_us[:count], noted.stimuli[:count], noted.answers[:count], noted.errors
+                noted.times_us[:count],
+                noted.stimuli[:count],
+                noted.answers[:count],
+                {n: name for n, name in noted.errors.items() if n < count},
             )
             return self._framed(self._bodies(before)), count, error
         return self._framed(bodies), len(noted.answers), None
@@ -67,6 +70,7 @@ class RecordWriter:
         return b"".join([*map(self.frames.frame, bodies)])
 
     def _bodies(self, noted: Noted) -> list[bytes]:
+        """Of the frames; no check depends on them yet."""
         digests, words = self._digest(noted.answers)
         counts = [*map(len, noted.answers)]
         kinds = bytes(map(_TAGS.__getitem__, map(type, words)))

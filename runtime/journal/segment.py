@@ -1,6 +1,6 @@
 """One segment of a journal, read: its header, and its records one after the other.
 
-Only what is whole is read. What a crash has left of a record at the end is cut off, and a warning
+Only what is whole is read. What a crash has left of a batch at the end is cut off, and a warning
 says how much; anything else that is not as it was written is an error that names the record.
 """
 
