@@ -3,9 +3,8 @@
 from trouper.wire.endpoint import Endpoint, check_name
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import Established, Peer, Resumed
-from trouper.wire.frames import MAGIC, Hello, Welcome
+from trouper.wire.frames import MAGIC, Frame, Hello, Welcome
 from trouper.wire.limits import PROTOCOL_VERSIONS
-from trouper.wire.packets import PacketItem
 from trouper.wire.session import Session
 
 
@@ -60,7 +59,7 @@ class DialledSession(Session):
         self._first = [hello]
         return self.link
 
-    def _take_handshake(self, frame: PacketItem, now: float) -> None:
+    def _take_handshake(self, frame: Frame, now: float) -> None:
         if not isinstance(frame, Welcome):
             name = type(frame).__name__.lower()
             raise ProtocolError(

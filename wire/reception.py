@@ -15,9 +15,9 @@ from trouper.wire.cbor import Chunk
 from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import Ended, Established, Peer, Resumed, SessionEvent
-from trouper.wire.frames import Abort, Hello, Welcome
+from trouper.wire.frames import Abort, Frame, Hello, Welcome
 from trouper.wire.limits import PROTOCOL_VERSIONS
-from trouper.wire.packets import PacketItem, PacketReader, packet
+from trouper.wire.packets import PacketReader, packet
 from trouper.wire.session import Session
 
 
@@ -86,7 +86,7 @@ class AcceptedSession(Session):
             received=self.received,
         )
 
-    def _take_handshake(self, frame: PacketItem, now: float) -> None:
+    def _take_handshake(self, frame: Frame, now: float) -> None:
         raise AssertionError("a link on this side is open from its beginning")
 
     def _window_s(self, code: Code) -> float:

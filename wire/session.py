@@ -25,7 +25,6 @@ messages delivered as events, so what is acknowledged was delivered.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from trouper.wire.assembly import nbytes_of
 from trouper.wire.cbor import Chunk
 from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import Code, NotWritable, ProtocolError, SessionClosed, cut_reason
@@ -33,7 +32,6 @@ from trouper.wire.events import (
     Ended,
     IncomingLost,
     LinkLost,
-    MessageReceived,
     OutgoingLost,
     Peer,
     SessionEvent,
@@ -41,7 +39,7 @@ from trouper.wire.events import (
 from trouper.wire.frames import Abort, Alive, Data, Frame, Goodbye, Lost, Piece
 from trouper.wire.liveness import Liveness
 from trouper.wire.outbox import Outbox
-from trouper.wire.packets import Incoming, PacketItem, PacketReader, packet
+from trouper.wire.packets import PacketItem, PacketReader, packet
 
 
 class Session(ABC):
@@ -102,7 +100,7 @@ class Session(ABC):
         if not self.writable:
             raise self._why_not_writable()
         return self._outbox.put(
-            (body, *buffers), resend=resend, max_message_nbytes=self._peer_max_message_nbytes
+            body, buffers, resend=resend, max_message_nbytes=self._peer_max_message_nbytes
         )
 
     def close(self, reason: str, now: float) -> list[SessionEvent]:
@@ -137,7 +135,7 @@ class Session(ABC):
         """
         if link != self.link or not self.linked:
             return []
-        self._liveness.heard(now)
+        self._liveness.heard(len(data), now)
         return self._take_all(self._reader.read(data), now)
 
     def get_buffer(self, link: int) -> memoryview | None:
@@ -152,7 +150,7 @@ class Session(ABC):
         """So many bytes have arrived, and been put into what `get_buffer` gave."""
         if link != self.link or not self.linked:
             return []
-        self._liveness.heard(now)
+        self._liveness.heard(nbytes, now)
         return self._take_all(self._reader.filled(nbytes), now)
 
     def data_to_send(self, link: int, now: float) -> list[Chunk]:
@@ -218,7 +216,7 @@ class Session(ABC):
     # what differs between the two sides
 
     @abstractmethod
-    def _take_handshake(self, frame: PacketItem, now: float) -> None:
+    def _take_handshake(self, frame: Frame, now: float) -> None:
         """A frame has arrived on a link that is not open."""
 
     @abstractmethod
@@ -266,15 +264,12 @@ class Session(ABC):
         self._handshake_until = self._resume_until = None
 
     def _take_all(self, items: Iterator[PacketItem], now: float) -> list[SessionEvent]:
-        before, nbytes = self.received, 0
+        before = self.received
         try:
             for item in items:
-                if type(item) is Incoming:
-                    nbytes += nbytes_of(item.parts)
-                    self.received += 1
-                    self._events.append(
-                        MessageReceived(item.sequence, item.parts[0], item.parts[1:])
-                    )
+                if isinstance(item, list):
+                    self.received += len(item)
+                    self._events += item
                 else:
                     self._take(item, now)
                     if not self.linked:
@@ -282,10 +277,10 @@ class Session(ABC):
         except ProtocolError as error:
             self._abort(error.code, error.reason)
         if self.resumable and self.received > before:
-            self._liveness.received(nbytes, now, messages=self.received - before)
+            self._liveness.received(self.received - before, now)
         return self._take_events()
 
-    def _take(self, frame: PacketItem, now: float) -> None:
+    def _take(self, frame: Frame, now: float) -> None:
         if not self._open and type(frame) is not Abort:
             self._take_handshake(frame, now)
         elif type(frame) is Data:
