@@ -43,11 +43,11 @@ def test_pieces_of_any_size_give_the_messages(messages: list[list[bytes]], cuts:
     assembler = Assembler(1000)
     tail = b"".join(b"".join(parts) for parts in messages)
     assembler.begin(7, list(map(shape_of, messages)), len(tail))
-    whole = assembler.fill(memoryview(b""))
+    whole = [*assembler.fill(memoryview(b"")).messages]
     for cut in cuts:
-        whole += assembler.fill(memoryview(tail[:cut]))
+        whole += assembler.fill(memoryview(tail[:cut])).messages
         tail = tail[cut:]
-    whole += assembler.fill(memoryview(tail))
+    whole += assembler.fill(memoryview(tail)).messages
     assert whole == received(messages)
     assert not assembler.busy
 
@@ -65,17 +65,17 @@ def test_what_is_read_to_where_it_belongs_is_the_same(
     assembler = Assembler(10_000)
     tail = b"".join(b"".join(parts) for parts in messages)
     assembler.begin(7, list(map(shape_of, messages)), len(tail))
-    whole = assembler.fill(memoryview(b""))
+    whole = [*assembler.fill(memoryview(b"")).messages]
     for direct, cut in [*cuts, *[(True, len(tail)), (False, len(tail))] * 50]:
         data = tail[:cut]
         buffer = assembler.buffer(len(data)) if direct else None
         if buffer is None:
-            whole += assembler.fill(memoryview(data))
+            whole += assembler.fill(memoryview(data)).messages
         else:
             with buffer:
                 data = data[: len(buffer)]
                 buffer[:] = data
-            whole += assembler.filled(len(data))
+            whole += assembler.filled(len(data)).messages
         tail = tail[len(data) :]
     assert whole == received(messages)
     assert not assembler.busy
@@ -84,7 +84,7 @@ def test_what_is_read_to_where_it_belongs_is_the_same(
 def test_memory_grows_with_what_arrives_and_not_with_what_was_announced() -> None:
     assembler = Assembler(1 << 50)
     assembler.begin(1, [(0, 1 << 49)], 0)
-    assert not assembler.fill(memoryview(b""))
+    assert not assembler.fill(memoryview(b"")).messages
     before = psutil.Process().memory_info().rss
     arrived, rooms = 0, list[int]()
     for _ in range(40):
@@ -114,14 +114,14 @@ def test_room_that_was_not_used_does_no_harm() -> None:
     buffer = assembler.buffer(1 << 15)
     assert buffer is not None
     buffer.release()
-    whole = assembler.fill(memoryview(b"x" * (1 << 15) + b"y"))
+    whole = assembler.fill(memoryview(b"x" * (1 << 15) + b"y")).messages
     assert whole == [MessageReceived(1, b"", (b"x" * (1 << 15), b"y"))]
 
 
 def test_buffers_may_be_written_to() -> None:
     assembler = Assembler(1000)
     assembler.begin(1, [(1, 4, 0)], 5)
-    (message,) = assembler.fill(memoryview(b"babcd"))
+    (message,) = assembler.fill(memoryview(b"babcd")).messages
     assert message == MessageReceived(1, b"b", (b"abcd", b""))
     assert type(message.body) is bytes
     assert [type(buffer) for buffer in message.buffers] == [bytearray, bytearray]
@@ -135,7 +135,7 @@ def test_memory_grows_with_what_has_arrived() -> None:
     try:
         assembler.begin(1, [(0, 1 << 49)], 0)
         for _ in range(256):
-            assert not list(assembler.fill(piece))
+            assert not assembler.fill(piece).messages
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -180,9 +180,9 @@ def test_piece_has_to_belong_to_a_message() -> None:
     with pytest.raises(ProtocolError, match="a message that has not begun"):
         assembler.extend(1)
     assembler.begin(1, [10], 4)
-    list(assembler.fill(memoryview(b"abcd")))
+    assert not assembler.fill(memoryview(b"abcd")).messages
     for nbytes in (0, 7):
         with pytest.raises(ProtocolError, match=f"a piece of {nbytes} bytes where 6 are missing"):
             assembler.extend(nbytes)
     assembler.extend(6)
-    assert assembler.fill(memoryview(b"efghij")) == [MessageReceived(1, b"abcdefghij", ())]
+    assert assembler.fill(memoryview(b"efghij")).messages == [MessageReceived(1, b"abcdefghij", ())]

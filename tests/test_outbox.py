@@ -15,8 +15,12 @@ from trouper.wire.limits import (
 from trouper.wire.outbox import Outbox
 
 
+def new_outbox(*, resumable: bool = True) -> Outbox:
+    return Outbox(resumable=resumable, max_message_nbytes=1 << 30)
+
+
 def put(outbox: Outbox, *parts: Chunk, resend: bool = True) -> int:
-    return outbox.put(parts[0], parts[1:], resend=resend, max_message_nbytes=1 << 30)
+    return outbox.put(parts[0], parts[1:], resend=resend)
 
 
 def take(outbox: Outbox) -> tuple[list[Frame], bytes]:
@@ -26,7 +30,7 @@ def take(outbox: Outbox) -> tuple[list[Frame], bytes]:
 
 
 def test_small_messages_go_together() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     assert [put(outbox, b"a"), put(outbox, b"bc", b"d"), put(outbox, b"")] == [1, 2, 3]
     assert take(outbox) == ([Data(1, (1, (2, 1), 0), 4)], b"abcd")
     assert take(outbox) == ([], b"")
@@ -34,21 +38,21 @@ def test_small_messages_go_together() -> None:
 
 
 def test_packet_has_a_bounded_number_of_messages() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     for _ in range(PACKET_MESSAGES + 1):
         put(outbox, b"x")
     assert [len(take(outbox)[1]) for _ in range(2)] == [PACKET_MESSAGES, 1]
 
 
 def test_packet_has_a_bounded_number_of_parts() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     put(outbox, b"x")
     put(outbox, b"y", *[b""] * (PACKET_PARTS - 1))
     assert [take(outbox)[1] for _ in range(2)] == [b"x", b"y"]
 
 
 def test_large_message_goes_in_pieces() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     large = bytes(range(256)) * (PACKET_NBYTES // 128)
     put(outbox, b"before")
     put(outbox, b"body", large)
@@ -65,7 +69,7 @@ def test_large_message_goes_in_pieces() -> None:
 
 
 def test_bytes_are_kept_until_they_are_acknowledged() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     put(outbox, b"x" * 1000)
     put(outbox, b"y" * 1000)
     full = outbox.kept_nbytes
@@ -79,7 +83,7 @@ def test_bytes_are_kept_until_they_are_acknowledged() -> None:
 
 
 def test_nothing_is_kept_where_nothing_is_resumed() -> None:
-    outbox = Outbox(resumable=False)
+    outbox = new_outbox(resumable=False)
     put(outbox, b"x" * 1000)
     assert outbox.kept_nbytes > 1000
     take(outbox)
@@ -87,7 +91,7 @@ def test_nothing_is_kept_where_nothing_is_resumed() -> None:
 
 
 def test_rewinding_sends_again_what_has_not_arrived() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     for body in (b"a", b"b", b"c"):
         put(outbox, body)
     take(outbox)
@@ -97,7 +101,7 @@ def test_rewinding_sends_again_what_has_not_arrived() -> None:
 
 
 def test_message_that_was_cut_is_sent_again_from_its_beginning() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     put(outbox, b"x" * (PACKET_NBYTES + 1))
     take(outbox)
     outbox.rewind(0)
@@ -105,7 +109,7 @@ def test_message_that_was_cut_is_sent_again_from_its_beginning() -> None:
 
 
 def test_bulk_that_was_sent_is_not_kept_and_reported_as_lost_once() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     put(outbox, b"a")
     put(outbox, b"bulk" * 1000, resend=False)
     put(outbox, b"c")
@@ -123,7 +127,7 @@ def test_bulk_that_was_sent_is_not_kept_and_reported_as_lost_once() -> None:
 
 def test_bulk_costs_next_to_nothing_once_it_is_sent_but_not_nothing() -> None:
     """So many messages that nobody acknowledges would be a leak."""
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     for _ in range(100):
         put(outbox, b"bulk" * 1000, resend=False)
     take(outbox)
@@ -133,7 +137,7 @@ def test_bulk_costs_next_to_nothing_once_it_is_sent_but_not_nothing() -> None:
 
 
 def test_bulk_that_has_arrived_is_not_lost() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     put(outbox, b"bulk", resend=False)
     take(outbox)
     assert outbox.rewind(1) == []
@@ -141,7 +145,7 @@ def test_bulk_that_has_arrived_is_not_lost() -> None:
 
 
 def test_bulk_that_was_cut_is_lost_and_bulk_that_had_not_begun_is_not() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     put(outbox, b"x" * (PACKET_NBYTES + 1), resend=False)
     put(outbox, b"later", resend=False)
     take(outbox)
@@ -150,7 +154,7 @@ def test_bulk_that_was_cut_is_lost_and_bulk_that_had_not_begun_is_not() -> None:
 
 
 def test_goodbye_comes_after_all_messages_and_is_sent_again() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     put(outbox, b"a")
     outbox.put_goodbye(Code.GOODBYE, "done")
     expected = [([Data(1, (1,), 1)], b"a"), ([Goodbye(2, Code.GOODBYE, "done")], b"")]
@@ -160,7 +164,7 @@ def test_goodbye_comes_after_all_messages_and_is_sent_again() -> None:
 
 
 def test_many_losses_are_told_in_several_packets() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     for _ in range(PACKET_FRAMES + 1):
         put(outbox, b"x", resend=False)
     take(outbox)
@@ -170,7 +174,7 @@ def test_many_losses_are_told_in_several_packets() -> None:
 
 @pytest.mark.parametrize("received", [0, 3, 99])
 def test_acknowledgement_that_cannot_be_is_refused(received: int) -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     for body in (b"a", b"b"):
         put(outbox, body)
     take(outbox)
@@ -181,9 +185,11 @@ def test_acknowledgement_that_cannot_be_is_refused(received: int) -> None:
 
 
 def test_message_that_the_peer_would_refuse_is_refused_here() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
+    outbox.max_message_nbytes = 10
     with pytest.raises(NotEncodable, match="a message has 11 bytes; the peer takes 10"):
-        outbox.put(b"x" * 6, [b"y" * 5], resend=True, max_message_nbytes=10)
+        put(outbox, b"x" * 6, b"y" * 5)
+    outbox.max_message_nbytes = 1 << 30
     with pytest.raises(NotEncodable, match="16,384 buffers; 16,383 are allowed"):
         put(outbox, *[b""] * (PACKET_PARTS + 1))
     with pytest.raises(NotEncodable, match="Bulk belongs in buffers"):
@@ -195,14 +201,14 @@ def test_message_that_the_peer_would_refuse_is_refused_here() -> None:
 
 
 def test_buffer_of_any_shape_is_so_many_bytes() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     grid = memoryview(bytes(24)).cast("I", (2, 3))
     put(outbox, b"", grid, memoryview(b"").cast("I"))
     assert take(outbox) == ([Data(1, ((0, 24, 0),), 24)], bytes(24))
 
 
 def test_nothing_is_copied_on_the_way_out() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     large = bytearray(3 * PACKET_NBYTES)
     put(outbox, b"", large)
     frames: list[Frame] = []
@@ -213,7 +219,7 @@ def test_nothing_is_copied_on_the_way_out() -> None:
 
 
 def test_ended_session_keeps_nothing() -> None:
-    outbox = Outbox(resumable=True)
+    outbox = new_outbox()
     put(outbox, b"x")
     take(outbox)
     put(outbox, b"y" * (PACKET_NBYTES + 1))

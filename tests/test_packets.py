@@ -54,8 +54,10 @@ def one_by_one(items: Iterable[PacketItem]) -> Iterator[Frame | Message]:
         if isinstance(item, Frame):
             yield item
         else:
-            assert item, "there are messages where they are told of"
-            yield from item
+            lengths = [len(m.body) + sum(map(len, m.buffers)) for m in item.messages]
+            assert lengths, "nobody is told of no message"
+            assert item.nbytes == sum(lengths)
+            yield from item.messages
 
 
 @given(st.lists(st.integers(0, len(STREAM))))

@@ -10,6 +10,8 @@ from io import BytesIO
 from itertools import accumulate, count, repeat
 from typing import cast
 
+import msgspec
+
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import MessageReceived
 from trouper.wire.frames import Shape
@@ -23,6 +25,13 @@ _ROOM_NBYTES = 1 << 28
 """When a first packet's worth of a part has come, there is room for so much of it at once. To move
 it while it grows takes longer than to read it; and room that nothing was put into is no memory."""
 
+
+
+class Arrived(msgspec.Struct, frozen=True, gc=False):
+    """Messages that are whole, in order, and how long they are together."""
+
+    messages: list[MessageReceived]
+    nbytes: int
 
 
 class Assembler:
@@ -105,8 +114,9 @@ class Assembler:
     def _whole_nbytes(self) -> int:
         return self._ends[self._whole - 1] if self._whole else 0
 
-    def fill(self, data: memoryview) -> list[MessageReceived]:
+    def fill(self, data: memoryview) -> Arrived:
         """The messages that are whole with this."""
+        before_nbytes = self._whole_nbytes
         messages: list[MessageReceived] = []
         while self._whole < len(self._shapes):
             begin, whole = self._whole_nbytes, self._whole
@@ -125,7 +135,7 @@ class Assembler:
                 self._parts = []
                 self._whole += 1
             data = data[nbytes:]
-        return messages
+        return Arrived(messages, self._whole_nbytes - before_nbytes)
 
     def _bodies(self, data: memoryview, whole: int) -> Iterator[MessageReceived]:
         """Messages without buffers, up to this one. Most are so; no loop of ours is as fast."""
@@ -148,7 +158,7 @@ class Assembler:
             grow(self._partial, min(length, room))
         return memoryview(self._partial)[self._filled :][:most_nbytes]
 
-    def filled(self, nbytes: int) -> list[MessageReceived]:
+    def filled(self, nbytes: int) -> Arrived:
         """So much was put there; the messages that are whole with this."""
         self._filled += nbytes
         return self.fill(memoryview(b""))

@@ -68,7 +68,7 @@ class DialledSession(Session):
         peer = Peer(frame.role, frame.name, frame.version, frame.capabilities)
         self._check(peer)
         self._open_link(frame.heartbeat_interval_ms, frame.received, now)
-        self._peer_max_message_nbytes = frame.max_message_nbytes
+        self._outbox.max_message_nbytes = frame.max_message_nbytes
         self._patience_s = self._limits.silence_s + frame.resume_after_silence_ms / 1000
         if self.peer is None:
             self.peer = peer

@@ -24,7 +24,6 @@ class Liveness:
         self._ack_due_at = math.inf
         self._unacknowledged = 0
         self._unacknowledged_nbytes = 0
-        """What has arrived since the last acknowledgement."""
         self.alive_due = False
         """Whether the next packet has to say that we are alive, and what has arrived."""
 
@@ -32,19 +31,19 @@ class Liveness:
         """The other side says how often it sends."""
         self._silence_s = max(self._limits.silence_s, _INTERVALS * peer_interval_s)
 
-    def heard(self, nbytes: int, now: float) -> None:
+    def heard(self, now: float) -> None:
         """Bytes have arrived, of whatever kind."""
         self._heard_at = now
-        self._unacknowledged_nbytes += nbytes
         self._doubted = False
 
     def sent(self, now: float) -> None:
         """A packet was handed over."""
         self._sent_at = now
 
-    def received(self, messages: int, now: float) -> None:
+    def received(self, nbytes: int, now: float, *, messages: int = 1) -> None:
         """Messages have arrived that are to be acknowledged."""
         self._unacknowledged += messages
+        self._unacknowledged_nbytes += nbytes
         self._ack_due_at = min(self._ack_due_at, now + self._limits.ack_delay_s)
         if (
             self._unacknowledged >= self._limits.ack_messages

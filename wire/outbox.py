@@ -42,7 +42,9 @@ class _Entry(msgspec.Struct, gc=False):
 class Outbox:
     """One direction of a session, on the side that sends."""
 
-    def __init__(self, *, resumable: bool) -> None:
+    def __init__(self, *, resumable: bool, max_message_nbytes: int) -> None:
+        self.max_message_nbytes = max_message_nbytes
+        """The longest that the peer takes."""
         self.kept_nbytes = 0
         self.last = 0
         """The last sequence number given out."""
@@ -56,14 +58,7 @@ class Outbox:
         self._rest: deque[memoryview] = deque()
         """What is still to be sent of the next one, if it has begun."""
 
-    def put(
-        self,
-        body: Chunk,
-        buffers: Sequence[Chunk] = (),
-        *,
-        resend: bool,
-        max_message_nbytes: int,
-    ) -> int:
+    def put(self, body: Chunk, buffers: Sequence[Chunk], *, resend: bool) -> int:
         """Queue a message; its sequence number. Its bytes may not change until it has arrived.
 
         Raises:
@@ -76,19 +71,18 @@ class Outbox:
         else:
             entry = _Entry(_flat((body, *buffers)), resend)
         nbytes = len(entry)
-        if nbytes > BODY_NBYTES or nbytes > max_message_nbytes:
-            _refuse_if_too_long(entry, max_message_nbytes)
-        return self._put(entry, nbytes)
-
-    def put_goodbye(self, code: Code, reason: str) -> None:
-        """Queue the end of the session."""
-        self._put(_Entry((), True, Goodbye(self.last + 1, code, reason)), 0)
-
-    def _put(self, entry: bytes | _Entry, nbytes: int) -> int:
+        if nbytes > BODY_NBYTES or nbytes > self.max_message_nbytes:
+            _refuse_if_too_long(entry, self.max_message_nbytes)
         self.last = sequence = self.last + 1
         self._entries[sequence] = entry
         self.kept_nbytes += nbytes + _ENTRY_NBYTES
         return sequence
+
+    def put_goodbye(self, code: Code, reason: str) -> None:
+        """Queue the end of the session."""
+        self.last += 1
+        self._entries[self.last] = _Entry((), True, Goodbye(self.last, code, reason))
+        self.kept_nbytes += _ENTRY_NBYTES
 
     @property
     def waiting(self) -> bool:

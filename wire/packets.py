@@ -11,7 +11,7 @@ from typing import TypeAlias, cast
 import cbor2
 import msgspec
 
-from trouper.wire.assembly import Assembler
+from trouper.wire.assembly import Arrived, Assembler
 from trouper.wire.cbor import SHORT_NUMBERS, CborDecoder, Chunk, begin_array, encode_number
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import MessageReceived
@@ -39,8 +39,7 @@ _SMALL_PACKET = re.compile(
 """Length and head of a packet that begins one message without buffers, maybe after an `Alive`."""
 
 
-PacketItem: TypeAlias = Frame | list[MessageReceived]
-"""What arrives: frames, and messages that are whole, some at a time."""
+PacketItem: TypeAlias = Frame | Arrived
 
 
 def packet(frames: Sequence[Frame], tail: Sequence[Chunk] = ()) -> list[Chunk]:
@@ -133,8 +132,9 @@ class PacketReader:
                 tail = view[: self._tail_nbytes]
                 view = view[len(tail) :]
                 self._tail_nbytes -= len(tail)
-                if whole := self._assembler.fill(tail):
-                    yield whole
+                arrived = self._assembler.fill(tail)
+                if arrived.messages:
+                    yield arrived
 
     def buffer(self) -> memoryview | None:
         """Where the next bytes may be put rather than given to `read`; see `Assembler.buffer`."""
@@ -143,8 +143,9 @@ class PacketReader:
     def filled(self, nbytes: int) -> Iterator[PacketItem]:
         """So many bytes have been put there; see `read`."""
         self._tail_nbytes -= nbytes
-        if whole := self._assembler.filled(nbytes):
-            yield whole
+        arrived = self._assembler.filled(nbytes)
+        if arrived.messages:
+            yield arrived
 
     def _small_packet(self, view: memoryview) -> tuple[list[PacketItem], int] | None:
         """What is in a packet that brings one small message, as most do; and how long it is.
@@ -166,7 +167,10 @@ class PacketReader:
         ):
             return None
         message = MessageReceived(sequence, bytes(view[begin:end]), ())
-        items: list[PacketItem] = [Data(sequence, (tail_nbytes,), tail_nbytes), [message]]
+        items: list[PacketItem] = [
+            Data(sequence, (tail_nbytes,), tail_nbytes),
+            Arrived([message], tail_nbytes),
+        ]
         return items if received is None else [Alive(_number(received)), *items], end
 
     def _take_head(self, view: memoryview) -> tuple[Chunk | None, memoryview]:

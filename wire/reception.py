@@ -47,7 +47,7 @@ class AcceptedSession(Session):
         except ProtocolError as error:
             self._abort(error.code, error.reason)
             return self._take_events()
-        self._peer_max_message_nbytes = hello.max_message_nbytes
+        self._outbox.max_message_nbytes = hello.max_message_nbytes
         version = max(set(PROTOCOL_VERSIONS).intersection(hello.versions))
         peer = Peer(hello.role, hello.name, version, _shared(self._us, hello))
         self._first = [self._welcome(peer)]

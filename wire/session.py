@@ -25,6 +25,7 @@ messages delivered as events, so what is acknowledged was delivered.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
+from trouper.wire.assembly import Arrived
 from trouper.wire.cbor import Chunk
 from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import Code, NotWritable, ProtocolError, SessionClosed, cut_reason
@@ -57,11 +58,17 @@ class Session(ABC):
         self.ended: Ended | None = None
         self.received = 0
         """How many messages of the peer's have been delivered, lost ones included."""
+        self.received_nbytes = 0
+        """How long those that have come are together."""
         self._us = us
         self._limits = us.limits
         self._open = False
-        self._peer_max_message_nbytes = us.limits.max_message_nbytes
-        self._outbox = Outbox(resumable=resumable)
+        self._outbox = Outbox(
+            resumable=resumable, max_message_nbytes=us.limits.max_message_nbytes
+        )
+        self._room_nbytes = 0
+        """How much it may keep for `send` to take more; nothing before the session is open for the
+        first time, and when it ends."""
         self._reader = PacketReader(us.limits.max_message_nbytes)
         self._liveness = Liveness(us.limits, 0.0)
         self._first: list[Frame] = []
@@ -77,9 +84,7 @@ class Session(ABC):
     @property
     def writable(self) -> bool:
         """Whether `send` takes another message. May change with every call; to be looked at."""
-        if self.peer is None or self.ended or self._goodbye_until is not None:
-            return False
-        return self._outbox.kept_nbytes < self._limits.resend_nbytes
+        return self._outbox.kept_nbytes < self._room_nbytes
 
     def send(self, body: Chunk, buffers: Sequence[Chunk] = (), *, resend: bool = True) -> int:
         """Queue a message: its body, and buffers that travel beside it; its sequence number.
@@ -97,11 +102,9 @@ class Session(ABC):
             NotWritable: The resend buffer is full, or the session was never open: see `writable`.
             SessionClosed: The session has ended, or is about to.
         """
-        if not self.writable:
+        if self._outbox.kept_nbytes >= self._room_nbytes:
             raise self._why_not_writable()
-        return self._outbox.put(
-            body, buffers, resend=resend, max_message_nbytes=self._peer_max_message_nbytes
-        )
+        return self._outbox.put(body, buffers, resend=resend)
 
     def close(self, reason: str, now: float) -> list[SessionEvent]:
         """End the session after what was sent before has arrived. `Ended` follows, some time."""
@@ -110,6 +113,7 @@ class Session(ABC):
         if self.peer is None:
             self._abort(Code.GOODBYE, reason)
         else:
+            self._room_nbytes = 0
             self._goodbye_until = now + self._limits.goodbye_s
             self._outbox.put_goodbye(Code.GOODBYE, cut_reason(reason))
         return self._take_events()
@@ -135,7 +139,7 @@ class Session(ABC):
         """
         if link != self.link or not self.linked:
             return []
-        self._liveness.heard(len(data), now)
+        self._liveness.heard(now)
         return self._take_all(self._reader.read(data), now)
 
     def get_buffer(self, link: int) -> memoryview | None:
@@ -150,7 +154,7 @@ class Session(ABC):
         """So many bytes have arrived, and been put into what `get_buffer` gave."""
         if link != self.link or not self.linked:
             return []
-        self._liveness.heard(nbytes, now)
+        self._liveness.heard(now)
         return self._take_all(self._reader.filled(nbytes), now)
 
     def data_to_send(self, link: int, now: float) -> list[Chunk]:
@@ -257,6 +261,8 @@ class Session(ABC):
         """
         for sequence in self._outbox.rewind(peer_received):
             self._events.append(OutgoingLost(sequence))
+        if self.peer is None:
+            self._room_nbytes = self._limits.resend_nbytes
         self._reader.trusted = True
         self._liveness.agree(peer_interval_ms / 1000)
         self._liveness.check(now)  # a handshake may take longer than an interval
@@ -264,12 +270,13 @@ class Session(ABC):
         self._handshake_until = self._resume_until = None
 
     def _take_all(self, items: Iterator[PacketItem], now: float) -> list[SessionEvent]:
-        before = self.received
+        before, before_nbytes = self.received, self.received_nbytes
         try:
             for item in items:
-                if isinstance(item, list):
-                    self.received += len(item)
-                    self._events += item
+                if isinstance(item, Arrived):
+                    self.received += len(item.messages)
+                    self.received_nbytes += item.nbytes
+                    self._events += item.messages
                 else:
                     self._take(item, now)
                     if not self.linked:
@@ -277,7 +284,8 @@ class Session(ABC):
         except ProtocolError as error:
             self._abort(error.code, error.reason)
         if self.resumable and self.received > before:
-            self._liveness.received(self.received - before, now)
+            nbytes = self.received_nbytes - before_nbytes
+            self._liveness.received(nbytes, now, messages=self.received - before)
         return self._take_events()
 
     def _take(self, frame: Frame, now: float) -> None:
@@ -343,6 +351,7 @@ class Session(ABC):
         unconfirmed = max(0, sent - self._outbox.acknowledged)
         self.ended = Ended(code, reason, by_peer, unconfirmed)
         self.linked = self._open = False
+        self._room_nbytes = 0
         self._handshake_until = self._resume_until = self._goodbye_until = None
         self._outbox.clear()
         self._events.append(self.ended)
