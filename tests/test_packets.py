@@ -241,6 +241,8 @@ def test_large_chunks_are_not_copied() -> None:
 def test_buffer_is_copied_once() -> None:
     buffer = bytes(range(256)) * 256
     reader = PacketReader(1 << 20)
-    *_, message = one_by_one(reader.read(stream(([Data(1, ((0, len(buffer)),), len(buffer))], [buffer]))))
+    *_, message = one_by_one(
+        reader.read(stream(([Data(1, ((0, len(buffer)),), len(buffer))], [buffer])))
+    )
     assert isinstance(message, Message)
     assert message.buffers == (buffer,)

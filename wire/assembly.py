@@ -26,7 +26,6 @@ _ROOM_NBYTES = 1 << 28
 it while it grows takes longer than to read it; and room that nothing was put into is no memory."""
 
 
-
 class Arrived(msgspec.Struct, frozen=True, gc=False):
     """Messages that are whole, in order, and how long they are together."""
 

@@ -277,4 +277,3 @@ class AsyncioConnection:
         ended = self.session.ended
         if ended is not None and ended.code is not Code.GOODBYE:
             raise SessionLost(ended.code, ended.reason, ended.unconfirmed)
-

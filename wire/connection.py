@@ -7,7 +7,7 @@ A session is told of everything as it happens (`_take`): then its deadline may h
 may have something to say, or room for more. Whoever waits for one of these looks again.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias, cast
 
 import trio
@@ -101,7 +101,10 @@ class Connection:
             SessionLost: The session has ended otherwise than by a goodbye.
             SessionClosed: It has ended, or is closing.
         """
-        await self._give_way()
+        if self._pause_is_due():
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
         while not (self.session.writable or self._closing or self.session.ended):
             await self._to_send.park()
         return self.send_nowait(body, buffers, resend=resend)
@@ -133,10 +136,12 @@ class Connection:
             SessionLost: All was taken, and the session has ended otherwise than by a goodbye.
             SessionClosed: All was taken, and it has ended.
         """
-        if self._inbox:
-            await self._give_way()
-        else:
+        if not self._inbox:
             await self._wait_for_delivery()
+        elif self._pause_is_due():
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
         delivery = self._inbox.popleft()
         if self._paused:
             self._taken.unpark_all()
@@ -258,13 +263,10 @@ class Connection:
         else:
             self.opened = change.link
 
-    def _give_way(self) -> Coroutine[None, None, None]:
-        """Be cancelled here, and now and then let other tasks run."""
-        self._without_pause += 1
-        if self._without_pause < _WITHOUT_PAUSE:
-            return checkpoint_if_cancelled()
-        self._without_pause = 0
-        return checkpoint()
+    def _pause_is_due(self) -> bool:
+        """Whether to let other tasks run, as so much was sent or received since they did."""
+        self._without_pause = (self._without_pause + 1) % _WITHOUT_PAUSE
+        return self._without_pause == 0
 
     async def _wait_for_delivery(self) -> None:
         while not self._inbox:

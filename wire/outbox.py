@@ -97,7 +97,7 @@ class Outbox:
             return tail
         while self._next <= self.last and len(frames) < PACKET_FRAMES:
             entry = self._entries[self._next]
-            if type(entry) is bytes or entry.frame is None:
+            if isinstance(entry, bytes) or entry.frame is None:
                 return self._next_messages(frames)
             frames.append(entry.frame)
             self._hand_over(self._next)
@@ -110,17 +110,15 @@ class Outbox:
         tail: list[Chunk] = []
         nbytes = 0
         for entry in map(self._entries.__getitem__, range(first, last + 1)):
-            if type(entry) is bytes:
-                shape: Shape = len(entry)
-                nbytes += shape
+            if isinstance(entry, bytes):
+                shapes.append(len(entry))
                 tail.append(entry)
             elif entry.frame is not None or len(tail) + len(entry.parts) > PACKET_PARTS:
                 break
             else:
-                shape = _shape_of(entry.parts)
-                nbytes += len(entry)
+                shapes.append(_shape_of(entry.parts))
                 tail += entry.parts
-            shapes.append(shape)
+            nbytes += len(entry)
             if nbytes >= PACKET_NBYTES or len(tail) >= PACKET_PARTS:
                 break
         excess = max(0, nbytes - PACKET_NBYTES)
@@ -165,7 +163,7 @@ class Outbox:
             self._drop(sequences)
             return
         for entry in map(self._entries.__getitem__, sequences):
-            if type(entry) is not bytes and not entry.resend:
+            if not (isinstance(entry, bytes) or entry.resend):
                 self._forget_bytes(entry)
 
     def _drop(self, sequences: range) -> None:
@@ -206,7 +204,7 @@ class Outbox:
         lost: list[int] = []
         for sequence in range(received + 1, begun + 1):
             entry = self._entries[sequence]
-            if type(entry) is not bytes and not entry.resend:
+            if not (isinstance(entry, bytes) or entry.resend):
                 lost.append(sequence)
                 self._forget_bytes(entry)
                 entry.resend = True
@@ -248,7 +246,7 @@ def _shape_of(parts: Sequence[Chunk]) -> Shape:
 
 
 def _refuse_if_too_long(entry: bytes | _Entry, max_message_nbytes: int) -> None:
-    body = entry if type(entry) is bytes else entry.parts[0]
+    body = entry if isinstance(entry, bytes) else entry.parts[0]
     if len(body) > BODY_NBYTES:
         raise NotEncodable(
             f"the body of a message has {len(body):,} bytes; {BODY_NBYTES:,} are allowed. Bulk "

@@ -63,9 +63,7 @@ class Session(ABC):
         self._us = us
         self._limits = us.limits
         self._open = False
-        self._outbox = Outbox(
-            resumable=resumable, max_message_nbytes=us.limits.max_message_nbytes
-        )
+        self._outbox = Outbox(resumable=resumable, max_message_nbytes=us.limits.max_message_nbytes)
         self._room_nbytes = 0
         """How much it may keep for `send` to take more; nothing before the session is open for the
         first time, and when it ends."""
