@@ -37,6 +37,41 @@ def test_small_messages_go_together() -> None:
     assert not outbox.waiting
 
 
+def test_body_that_waits_alone_can_be_taken_at_once() -> None:
+    outbox = new_outbox()
+    assert outbox.next_body() is None
+    put(outbox, b"a")
+    assert outbox.next_body() == b"a"
+    assert not outbox.waiting
+    assert outbox.next_body() is None
+    assert outbox.rewind(0) == []
+    put(outbox, b"b")
+    assert outbox.next_body() is None
+    assert take(outbox) == ([Data(1, (1, 1), 2)], b"ab")
+
+
+def test_what_is_no_body_alone_is_not_taken_for_one() -> None:
+    outbox = new_outbox()
+    put(outbox, b"a", b"buffer")
+    assert outbox.next_body() is None
+    take(outbox)
+    put(outbox, b"bulk", resend=False)
+    assert outbox.next_body() is None
+    take(outbox)
+    put(outbox, bytes(PACKET_NBYTES + 1))
+    assert outbox.next_body() is None
+    take(outbox)
+    assert outbox.next_body() is None
+    assert take(outbox) == ([Piece(1)], b"\0")
+    put(outbox, b"before")
+    put(outbox, bytes(PACKET_NBYTES))
+    take(outbox)
+    assert outbox.next_body() is None
+    assert take(outbox) == ([Piece(6)], bytes(6))
+    outbox.put_goodbye(Code.GOODBYE, "done")
+    assert outbox.next_body() is None
+
+
 def test_packet_has_a_bounded_number_of_messages() -> None:
     outbox = new_outbox()
     for _ in range(PACKET_MESSAGES + 1):

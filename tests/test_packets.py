@@ -22,7 +22,7 @@ from trouper.wire.limits import (
     PACKET_NBYTES,
     PACKET_PARTS,
 )
-from trouper.wire.packets import PacketItem, PacketReader, packet
+from trouper.wire.packets import PacketItem, PacketReader, packet, small_packet
 
 
 def stream(*packets: tuple[list[Frame], list[Chunk]]) -> bytes:
@@ -100,7 +100,7 @@ def test_head_is_encoded_as_any_cbor(frames: list[Frame]) -> None:
     st.binary(max_size=300) | st.integers(300, 70_000).map(bytes),
 )
 @settings(deadline=None)
-def test_small_packet_says_the_same_at_once_and_in_pieces(
+def test_small_packet_says_the_same_as_any_at_once_and_in_pieces(
     alive: Alive | None, sequence: int, body: bytes
 ) -> None:
     frames: list[Frame] = [Data(sequence, (len(body),), len(body))]
@@ -109,6 +109,8 @@ def test_small_packet_says_the_same_at_once_and_in_pieces(
     one = stream((frames, [body]))
     at_once = list(one_by_one(PacketReader(1 << 20).read(one)))
     assert at_once == [*frames, Message(sequence, body, ())]
+    received = None if alive is None else alive.received
+    assert b"".join(small_packet(received, sequence, body)) == one
     reader = PacketReader(1 << 20)
     pieces = [*reader.read(one[:7]), *reader.read(one[7:])]
     assert list(one_by_one(pieces)) == at_once
@@ -236,6 +238,8 @@ def test_large_chunks_are_not_copied() -> None:
     assert len(chunks) == 3
     assert chunks[1] is large
     assert chunks[2] == b"zz"
+    body = bytes(1 << 16)
+    assert small_packet(None, 1, body)[1] is body
 
 
 def test_buffer_is_copied_once() -> None:

@@ -34,10 +34,8 @@ from trouper.wire.websocket import WebSocket
 Delivery: TypeAlias = MessageReceived | IncomingLost | OutgoingLost
 """What a user receives: messages; and of those sent with ``resend=False``, which were lost."""
 
-_Change: TypeAlias = Established | Resumed | LinkLost | Ended
-"""What else a session tells: it has another connection, or none, or is over."""
-
 _CHANGES = {Established, Resumed, LinkLost, Ended}
+"""What else a session tells: it has another connection, or none, or is over."""
 
 _WITHOUT_PAUSE = 64
 """So many messages are sent or received before other tasks run, which costs more than they do."""
@@ -234,11 +232,12 @@ class Connection:
     def take(self, events: list[SessionEvent]) -> None:
         """What a session has told, whenever it was told something."""
         if events:
-            deliveries, changes = _sorted(events)
+            if _CHANGES.isdisjoint(map(type, events)):  # most often all is for the user
+                deliveries: Sequence[Delivery] = cast("list[Delivery]", events)
+            else:
+                deliveries = self._take_changes(events)
             if deliveries:
                 self._inbox.put(deliveries, self.session.received_nbytes)
-            for change in changes:
-                self._take_change(change)
             self._arrived.unpark_all()
         if self._to_send and (self.session.writable or self.session.ended):
             self._to_send.unpark_all()
@@ -248,20 +247,26 @@ class Connection:
 
     # how it goes on inside
 
-    def _take_change(self, change: _Change) -> None:
-        """The session has another connection, or none, or is over."""
+    def _take_changes(self, events: list[SessionEvent]) -> list[Delivery]:
+        """The session has another connection, or none, or is over; what else is told."""
         self._changed.unpark_all()
-        if isinstance(change, LinkLost):
-            self.link_lost = change
-            if change.link in self._scopes:
-                self._scopes[change.link].cancel()
-        elif isinstance(change, Ended):
-            silent = change.code is Code.TIMEOUT and not change.by_peer
-            if silent and not self.session.waiting:  # there is nobody to say anything to
-                for scope in self._scopes.values():
-                    scope.cancel()
-        else:
-            self.opened = change.link
+        deliveries: list[Delivery] = []
+        for event in events:
+            match event:
+                case LinkLost():
+                    self.link_lost = event
+                    if event.link in self._scopes:
+                        self._scopes[event.link].cancel()
+                case Ended():
+                    silent = event.code is Code.TIMEOUT and not event.by_peer
+                    if silent and not self.session.waiting:  # there is nobody to say anything to
+                        for scope in self._scopes.values():
+                            scope.cancel()
+                case Established() | Resumed():
+                    self.opened = event.link
+                case _:
+                    deliveries.append(event)
+        return deliveries
 
     def _pause_is_due(self) -> bool:
         """Whether to let other tasks run, as so much was sent or received since they did."""
@@ -375,13 +380,3 @@ class Connection:
         ended = self.session.ended
         if ended is not None and ended.code is not Code.GOODBYE:
             raise SessionLost(ended.code, ended.reason, ended.unconfirmed)
-
-
-def _sorted(events: list[SessionEvent]) -> tuple[list[Delivery], list[_Change]]:
-    """What is for the user, as most often all is, and what is not."""
-    if _CHANGES.isdisjoint(map(type, events)):
-        return cast("list[Delivery]", events), []
-    return (
-        [event for event in events if not isinstance(event, _Change)],
-        [event for event in events if isinstance(event, _Change)],
-    )

@@ -89,6 +89,19 @@ class Outbox:
         """Whether there is something to send."""
         return self._next <= self.last
 
+    def next_body(self) -> bytes | None:
+        """What waits, if that is one message without buffers, and not too long for a packet.
+
+        Its sequence number is `last`. If there is none or something else, see `next_packet`.
+        """
+        if self._next != self.last or self._rest:
+            return None
+        body = self._entries[self.last]
+        if not isinstance(body, bytes) or len(body) > PACKET_NBYTES:
+            return None
+        self._hand_over(self.last)
+        return body
+
     def next_packet(self, frames: list[Frame]) -> list[Chunk]:
         """Add frames to a packet that has some already; the tail that they have."""
         if self._rest:
@@ -167,8 +180,8 @@ class Outbox:
                 self._forget_bytes(entry)
 
     def _drop(self, sequences: range) -> None:
-        nbytes = sum(map(len, map(self._entries.pop, sequences)))
-        self.kept_nbytes -= nbytes + _ENTRY_NBYTES * len(sequences)
+        for sequence in sequences:
+            self.kept_nbytes -= len(self._entries.pop(sequence)) + _ENTRY_NBYTES
 
     def _forget_bytes(self, entry: _Entry) -> None:
         """Keep no more of a message than that it was."""

@@ -61,6 +61,20 @@ def packet(frames: Sequence[Frame], tail: Sequence[Chunk] = ()) -> list[Chunk]:
     return chunks
 
 
+def small_packet(received: int | None, sequence: int, body: bytes) -> list[Chunk]:
+    """The same for one message without buffers, maybe after an `Alive`.
+
+    Most packets are so, and somebody may wait for this one: that takes a quarter of the time.
+    """
+    begun = b"\x81" if received is None else b"\x82" + _ALIVE + encode_number(received)
+    nbytes = encode_number(len(body))
+    head = b"".join((begun, _DATA, encode_number(sequence), b"\x81", nbytes, nbytes))
+    prefix = len(head).to_bytes(_PREFIX_NBYTES, "big")
+    if len(body) <= _JOINED_NBYTES:
+        return [b"".join((prefix, head, body))]
+    return [prefix + head, body]
+
+
 def _encoded(frame: Frame) -> bytes:
     """Its CBOR. What is said all the time is put together here, in a quarter of the time."""
     if type(frame) is Alive:

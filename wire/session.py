@@ -40,7 +40,7 @@ from trouper.wire.events import (
 from trouper.wire.frames import Abort, Alive, Data, Frame, Goodbye, Lost, Piece
 from trouper.wire.liveness import Liveness
 from trouper.wire.outbox import Outbox
-from trouper.wire.packets import PacketItem, PacketReader, packet
+from trouper.wire.packets import PacketItem, PacketReader, packet, small_packet
 
 
 class Session(ABC):
@@ -165,16 +165,27 @@ class Session(ABC):
         frames, self._first = self._first, []
         tail: list[Chunk] = []
         if self._open and self.linked:
-            if self._liveness.alive_due or (
-                self.resumable and self._liveness.owes_ack and self._outbox.waiting
-            ):
-                frames.append(Alive(self.received))
-                self._liveness.acknowledged()
+            received = self._to_acknowledge()
+            if not frames and (body := self._outbox.next_body()) is not None:
+                self._liveness.sent(now)
+                return small_packet(received, self._outbox.last, body)
+            if received is not None:
+                frames.append(Alive(received))
             tail = self._outbox.next_packet(frames)
         if not frames:
             return []
         self._liveness.sent(now)
         return packet(frames, tail)
+
+    def _to_acknowledge(self) -> int | None:
+        """What the next packet says to have arrived, if it says so."""
+        liveness = self._liveness
+        if not (
+            liveness.alive_due or (self.resumable and liveness.owes_ack and self._outbox.waiting)
+        ):
+            return None
+        liveness.acknowledged()
+        return self.received
 
     @property
     def waiting(self) -> bool:
