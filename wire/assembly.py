@@ -67,13 +67,13 @@ class Assembler:
             ProtocolError: One is too large, or has too many buffers, or more than the last one
                 would be unfinished at the end of the packet.
         """
-        self._bodies_only = tuple not in map(type, shapes)
-        if self._bodies_only:
+        bodies_only = tuple not in map(type, shapes)
+        if bodies_only:
             totals = bodies = cast("Sequence[int]", shapes)
             parts = len(shapes)
         else:
             lengths = list(map(_lengths, shapes))
-            totals, bodies = list(map(sum, lengths)), [body for body, *_ in lengths]
+            totals, bodies = list(map(sum, lengths)), [each[0] for each in lengths]
             parts = sum(map(len, lengths))
         if max(totals) > self._max_message_nbytes:
             raise ProtocolError(
@@ -92,7 +92,8 @@ class Assembler:
                 Code.MALFORMED,
                 f"a tail of {nbytes:,} bytes does not fit messages of {ends[-1]:,} bytes",
             )
-        self._first, self._shapes, self._ends, self._whole = first, shapes, ends, 0
+        self._first, self._shapes, self._bodies_only = first, shapes, bodies_only
+        self._ends, self._whole = ends, 0
 
     def extend(self, nbytes: int) -> None:
         """A piece of the message that has begun follows.
@@ -137,7 +138,7 @@ class Assembler:
         return Arrived(messages, self._whole_nbytes - before_nbytes)
 
     def _bodies(self, data: memoryview, whole: int) -> Iterator[MessageReceived]:
-        """Messages without buffers, up to this one. Most are so; no loop of ours is as fast."""
+        """Messages without buffers, until so many are whole: no loop of ours would be as fast."""
         bodies = map(BytesIO(data).read, cast("Sequence[int]", self._shapes[self._whole : whole]))
         return map(MessageReceived, count(self._first + self._whole), bodies, repeat(()))
 

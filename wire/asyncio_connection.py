@@ -160,7 +160,7 @@ class AsyncioConnection:
         for event in events:
             match event:
                 case MessageReceived():
-                    pass
+                    pass  # it is in the inbox
                 case Established() | Resumed():
                     self.opened = event.link
                 case LinkLost():

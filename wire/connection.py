@@ -40,9 +40,9 @@ _CHANGES = {Established, Resumed, LinkLost, Ended}
 _WITHOUT_PAUSE = 64
 """So many messages are sent or received before other tasks run, which costs more than they do."""
 
-_AT_ONCE = 256
-"""So many messages are written before who sends them lets others run: the peer is at work on them
-meanwhile."""
+_WITHOUT_WRITER = 256
+"""So many messages are sent before they are written, even if the writer cannot run: so the other
+side has something to do meanwhile."""
 
 
 class Connection:
@@ -110,7 +110,7 @@ class Connection:
     def send_nowait(
         self, body: Chunk, buffers: Sequence[Chunk] = (), *, resend: bool = True
     ) -> int:
-        """The same without waiting.
+        """The same without waiting. Of many messages, some are written now and then.
 
         Raises:
             NotWritable: There is no room: see `send`, which waits for it.
@@ -120,7 +120,7 @@ class Connection:
         except SessionClosed:
             self._raise_if_lost()
             raise
-        if self._answering or not sequence % _AT_ONCE:
+        if self._answering or not sequence % _WITHOUT_WRITER:
             self._answering = False
             self._write_now()
         elif self._writer_sleeps:
@@ -283,10 +283,10 @@ class Connection:
 
     @trio.lowlevel.enable_ki_protection
     def _write_now(self) -> None:
-        """Whoever has waited for a message may be waited for: his answer is written at once.
+        """Write a packet without the writer, to which is left what the connection does not take.
 
-        The way through the writer takes longer than a small message does. What the connection does
-        not take at once is left to it.
+        Whoever has waited for a message may be waited for, and the way through the writer takes
+        longer than a small message does.
         """
         if self._at_rest is None:
             return  # the writer is at it, and looks again

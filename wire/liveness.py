@@ -65,10 +65,16 @@ class Liveness:
     @property
     def deadline(self) -> float:
         """When `check` has something to say."""
-        silent_at = self._heard_at + self._silence_s
-        if self.alive_due:
-            return silent_at
-        return min(silent_at, self._ack_due_at, self._sent_at + self._limits.heartbeat_interval_s)
+        silent_at = self._silent_at
+        return silent_at if self.alive_due else min(silent_at, self._alive_at)
+
+    @property
+    def _silent_at(self) -> float:
+        return self._heard_at + self._silence_s
+
+    @property
+    def _alive_at(self) -> float:
+        return min(self._ack_due_at, self._sent_at + self._limits.heartbeat_interval_s)
 
     def check(self, now: float) -> float | None:
         """Note what is due; seconds of silence if the other side has to be taken for lost.
@@ -76,9 +82,9 @@ class Liveness:
         Who was asleep himself does not blame the other: if this is called late by an interval or
         more, what has arrived meanwhile gets an interval to be read, once.
         """
-        if now >= min(self._ack_due_at, self._sent_at + self._limits.heartbeat_interval_s):
+        if now >= self._alive_at:
             self.alive_due = True
-        late_s = now - (self._heard_at + self._silence_s)
+        late_s = now - self._silent_at
         if late_s < 0:
             return None
         interval_s = self._limits.heartbeat_interval_s

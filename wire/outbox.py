@@ -3,9 +3,9 @@
 Sequence numbers count messages from 1, in one direction of one session, whatever connections it
 has; a `Lost` and the `Goodbye` stand in that order too.
 
-Invariants: `_entries` are consecutive numbers without a gap, up to `last`: from `acknowledged` on
-where the session is resumable, from `_next` on where it is not. `kept_nbytes` is what they cost. Of
-what is not kept for resending, no bytes are left once it is handed over.
+Invariants: the numbers in `_entries` have no gap. They begin after `acknowledged`, or with `_next`
+where nothing is resumed, and end with `last`. `kept_nbytes` is what they cost. Of what is not kept
+for resending, no bytes are left once it is handed over.
 """
 
 from collections import deque
@@ -73,15 +73,17 @@ class Outbox:
         nbytes = len(entry)
         if nbytes > BODY_NBYTES or nbytes > self.max_message_nbytes:
             _refuse_if_too_long(entry, self.max_message_nbytes)
-        self.last = sequence = self.last + 1
+        sequence = self.last + 1
         self._entries[sequence] = entry
+        self.last = sequence
         self.kept_nbytes += nbytes + _ENTRY_NBYTES
         return sequence
 
     def put_goodbye(self, code: Code, reason: str) -> None:
         """Queue the end of the session."""
-        self.last += 1
-        self._entries[self.last] = _Entry((), True, Goodbye(self.last, code, reason))
+        sequence = self.last + 1
+        self._entries[sequence] = _Entry((), True, Goodbye(sequence, code, reason))
+        self.last = sequence
         self.kept_nbytes += _ENTRY_NBYTES
 
     @property
