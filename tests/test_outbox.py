@@ -1,7 +1,13 @@
 """What is kept, what is cut into packets, and what is sent again."""
 
-import pytest
+from itertools import zip_longest
+from unittest.mock import patch
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trouper.wire.assembly import Arrived
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, NotEncodable, ProtocolError
 from trouper.wire.frames import Data, Frame, Goodbye, Lost, Piece
@@ -13,6 +19,7 @@ from trouper.wire.limits import (
     PACKET_PARTS,
 )
 from trouper.wire.outbox import Outbox
+from trouper.wire.packets import PacketReader, packet
 
 
 def new_outbox(*, resumable: bool = True) -> Outbox:
@@ -70,6 +77,42 @@ def test_what_is_no_body_alone_is_not_taken_for_one() -> None:
     assert take(outbox) == ([Piece(6)], bytes(6))
     outbox.put_goodbye(Code.GOODBYE, "done")
     assert outbox.next_body() is None
+
+
+@patch("trouper.wire.outbox.PACKET_NBYTES", 16)
+@patch("trouper.wire.outbox.PACKET_MESSAGES", 5)
+@patch("trouper.wire.outbox.PACKET_PARTS", 6)
+@given(
+    st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=4), max_size=12),
+    st.lists(st.integers(0, 5)),
+)
+def test_whatever_is_put_leaves_in_packets_of_bounded_length_as_it_was(
+    messages: list[list[bytes]], pauses: list[int]
+) -> None:
+    """How many packets leave after each message makes no difference to what arrives."""
+    outbox, reader = new_outbox(), PacketReader(1 << 20)
+    arrived: list[list[bytes]] = []
+
+    def send() -> None:
+        frames: list[Frame] = []
+        tail = outbox.next_packet(frames)
+        assert sum(map(len, tail)) <= 16
+        assert len(tail) <= 6
+        for item in reader.read(b"".join(packet(frames, tail)) if frames else b""):
+            if isinstance(item, Arrived):
+                arrived.extend([m.body, *m.buffers] for m in item.messages)
+
+    for message, packets in zip_longest(messages, pauses, fillvalue=None):
+        if message is not None:
+            put(outbox, *message)
+        for _ in range(packets or 0):
+            send()
+    while outbox.waiting:
+        send()
+    assert arrived == messages
+    assert outbox.kept_nbytes >= sum(len(part) for message in messages for part in message)
+    outbox.acknowledge(len(messages))
+    assert outbox.kept_nbytes == 0
 
 
 def test_packet_has_a_bounded_number_of_messages() -> None:
