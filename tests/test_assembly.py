@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trouper.wire.assembly import Assembler, nbytes_of
+from trouper.wire.assembly import Assembler, Parts, nbytes_of
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.limits import BODY_NBYTES, PACKET_NBYTES, PACKET_PARTS
 
@@ -33,6 +33,8 @@ def test_pieces_of_any_size_give_the_messages(messages: list[list[bytes]], cuts:
 
 @patch("trouper.wire.assembly._DIRECT_NBYTES", 10)
 @patch("trouper.wire.assembly.PACKET_NBYTES", 16)
+@patch("trouper.wire.room._SHARING_NBYTES", 50)
+@patch("trouper.wire.room._LONG_NBYTES", 200)
 @given(
     st.lists(st.lists(st.binary(max_size=300), min_size=1, max_size=4), min_size=1, max_size=6),
     st.lists(st.tuples(st.booleans(), st.integers(1, 200))),
@@ -102,6 +104,30 @@ def test_buffers_may_be_written_to() -> None:
     (parts,) = assembler.fill(memoryview(b"babcd"))
     assert [type(part) for part in parts] == [bytes, bytearray, bytearray]
     assert nbytes_of(parts) == 5
+
+
+def fill_buffer(assembler: Assembler, character: str) -> list[Parts]:
+    """Put this wherever the next buffer is to be."""
+    room = assembler.buffer(1 << 30)
+    assert room is not None
+    with room:
+        room[:] = character.encode() * len(room)
+        nbytes = len(room)
+    return assembler.filled(nbytes)
+
+
+def test_buffers_that_come_together_lie_together_and_live_apart() -> None:
+    nbytes = 1 << 20
+    assembler = Assembler(1 << 30)
+    assembler.begin([(1, *[nbytes] * 8), (1, 1)], 1 + 8 * nbytes + 2)
+    assert not assembler.fill(memoryview(b"b" + b"0" * 9))
+    for i in range(7):
+        assert fill_buffer(assembler, str(i)) == []
+    ((body, *buffers),) = fill_buffer(assembler, "7")
+    assert body == b"b"
+    assert all(bytes(buffers[i]) == str(i).encode() * nbytes for i in range(8))
+    assert len({id(memoryview(buffer).obj) for buffer in buffers}) == 8
+    assert assembler.fill(memoryview(b"cd")) == [(b"c", b"d")]
 
 
 def test_memory_grows_with_what_has_arrived() -> None:

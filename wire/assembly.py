@@ -10,7 +10,7 @@ from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.frames import Shape
 from trouper.wire.limits import BODY_NBYTES, PACKET_NBYTES, PACKET_PARTS
-from trouper.wire.room import grow
+from trouper.wire.room import Slabs, grow
 
 _DIRECT_NBYTES = 1 << 14
 """Less than this is not worth a read of its own."""
@@ -19,9 +19,8 @@ _ROOM_NBYTES = 1 << 28
 """When a first packet's worth of a part has come, there is room for so much of it at once. To move
 it while it grows takes longer than to read it; and room that nothing was put into is no memory."""
 
-Parts = tuple[bytes | bytearray, ...]
-"""The body of a message, and its buffers: those are bytearrays, so that arrays made of them can be
-written to."""
+Parts = tuple[Chunk, ...]
+"""The body of a message, and its buffers: those can be written to, as arrays are made of them."""
 
 
 class Assembler:
@@ -31,10 +30,11 @@ class Assembler:
         self._max_message_nbytes = max_message_nbytes
         self._shapes: list[tuple[int, ...]] = []
         """Lengths of the parts of messages that have begun, the first last."""
-        self._parts: list[bytes | bytearray] = []
+        self._parts: list[Chunk] = []
         """Whole parts of the first of them."""
-        self._partial = bytearray()
+        self._partial: bytearray | memoryview = bytearray()
         """The part after these, with room for what comes."""
+        self._slabs = Slabs()
         self._filled = 0
         """How much of it has arrived."""
 
@@ -101,6 +101,7 @@ class Assembler:
                     return whole
                 whole.append(tuple(self._parts))
                 self._parts = []
+                self._slabs.end()
             self._shapes.pop()
         return whole
 
@@ -115,7 +116,8 @@ class Assembler:
         most_nbytes = min(most_nbytes, length - self._filled)
         if most_nbytes < _DIRECT_NBYTES:
             return None
-        if self._filled == len(self._partial):
+        self._begin_room()
+        if isinstance(self._partial, bytearray) and self._filled == len(self._partial):
             room = max(_ROOM_NBYTES, 2 * self._filled) if self._filled else PACKET_NBYTES
             grow(self._partial, min(length, room))
         return memoryview(self._partial)[self._filled :][:most_nbytes]
@@ -138,12 +140,19 @@ class Assembler:
             self._parts.append(self._whole(index, arrived))
         return offset
 
+    def _begin_room(self) -> None:
+        """A part begins to come: it may be one of several that come to lie together."""
+        index = len(self._parts)
+        if index and not self._partial:
+            self._partial = self._slabs.take(self._shapes[-1], index) or self._partial
+
     def _append(self, arrived: memoryview) -> None:
         """Where there is room, and beyond."""
+        self._begin_room()
         self._partial[self._filled : self._filled + len(arrived)] = arrived
         self._filled += len(arrived)
 
-    def _whole(self, index: int, last: memoryview) -> bytes | bytearray:
+    def _whole(self, index: int, last: memoryview) -> Chunk:
         if self._partial:
             self._append(last)
             whole, self._partial, self._filled = self._partial, bytearray(), 0
