@@ -1,8 +1,10 @@
 """Delays before a connection is tried again."""
 
-from itertools import count
+from collections.abc import Iterator
+from itertools import accumulate, count, takewhile
 
 from trouper.wire.backoff import Backoff
+from trouper.wire.limits import Limits
 
 
 def test_delays_double_up_to_the_cap() -> None:
@@ -25,3 +27,16 @@ def test_success_begins_again() -> None:
 
 def test_first_delay_does_not_pass_the_cap_either() -> None:
     assert Backoff(3.0, 1.0, lambda: 1.0).next_delay_s() == 1.0
+
+
+def test_who_has_bad_luck_comes_back_within_the_shortest_window() -> None:
+    limits = Limits()
+    backoff = Backoff(limits.retry_first_s, limits.retry_most_s, lambda: 1.0)
+    tries_s = list(takewhile(limits.resume_after_close_s.__gt__, accumulate(delays_s(backoff))))
+    assert len(tries_s) >= 5
+    assert tries_s[-1] > limits.resume_after_close_s * 0.75, "a network that is back is missed"
+
+
+def delays_s(backoff: Backoff) -> Iterator[float]:
+    while True:
+        yield backoff.next_delay_s()

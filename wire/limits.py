@@ -98,8 +98,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     the connection, until the other side's writers wait."""
     retry_first_s: float = 0.1
     """A lost connection is tried again after a random part of this at first, doubled each time."""
-    retry_most_s: float = 5.0
-    """And after a random part of this at most: some tries fit into the window of a silence."""
+    retry_most_s: float = 1.0
+    """And after a random part of this at most: whatever the dice say, several tries fit into the
+    other side's `resume_after_close_s`, the last of them near its end."""
     max_greetings: int = 256
     """Most connections that have not said hello; others wait until they are accepted."""
     max_sessions: int = 4096
