@@ -54,6 +54,8 @@ def test_pieces_of_any_size_give_the_messages(messages: list[list[bytes]], cuts:
 
 @patch("trouper.wire.assembly._DIRECT_NBYTES", 10)
 @patch("trouper.wire.assembly.PACKET_NBYTES", 16)
+@patch("trouper.wire.room._SHARING_NBYTES", 50)
+@patch("trouper.wire.room._LONG_NBYTES", 200)
 @given(
     messages_of(st.binary(max_size=300)),
     st.lists(st.tuples(st.booleans(), st.integers(1, 200))),
@@ -125,6 +127,30 @@ def test_buffers_may_be_written_to() -> None:
     assert message == MessageReceived(1, b"b", (b"abcd", b""))
     assert type(message.body) is bytes
     assert [type(buffer) for buffer in message.buffers] == [bytearray, bytearray]
+
+
+def fill_buffer(assembler: Assembler, character: str) -> list[MessageReceived]:
+    """Put this wherever the next buffer is to be."""
+    room = assembler.buffer(1 << 30)
+    assert room is not None
+    with room:
+        room[:] = character.encode() * len(room)
+        nbytes = len(room)
+    return assembler.filled(nbytes).messages
+
+
+def test_buffers_that_come_together_lie_together_and_live_apart() -> None:
+    nbytes = 1 << 20
+    assembler = Assembler(1 << 30)
+    assembler.begin(1, [(1, *[nbytes] * 8), (1, 1)], 1 + 8 * nbytes + 2)
+    assert not assembler.fill(memoryview(b"b" + b"0" * 9)).messages
+    for i in range(7):
+        assert fill_buffer(assembler, str(i)) == []
+    (message,) = fill_buffer(assembler, "7")
+    assert message.body == b"b"
+    assert all(bytes(message.buffers[i]) == str(i).encode() * nbytes for i in range(8))
+    assert len({id(memoryview(buffer).obj) for buffer in message.buffers}) == 8
+    assert assembler.fill(memoryview(b"cd")).messages == [MessageReceived(2, b"c", (b"d",))]
 
 
 def test_memory_grows_with_what_has_arrived() -> None:

@@ -91,7 +91,7 @@ def test_whatever_is_put_leaves_in_packets_of_bounded_length_as_it_was(
 ) -> None:
     """How many packets leave after each message makes no difference to what arrives."""
     outbox, reader = new_outbox(), PacketReader(1 << 20)
-    arrived: list[list[bytes | bytearray]] = []
+    arrived: list[list[Chunk]] = []
 
     def send() -> None:
         frames: list[Frame] = []

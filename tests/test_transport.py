@@ -1,6 +1,7 @@
 """Bytes through plain sockets, as many at once as they take, and through other streams."""
 
 import socket
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ import trio
 import trio.testing
 
 from trouper.wire.cbor import Chunk
+from trouper.wire.limits import PACKET_NBYTES
 from trouper.wire.transport import SocketTransport, StreamTransport, Transport, transport_of
 
 BULK = bytes(range(256)) * (1 << 16)
@@ -128,3 +130,36 @@ async def test_reset_connection_is_broken_for_a_buffer_too() -> None:
             theirs.close()
             with pytest.raises(trio.BrokenResourceError, match="reset"):
                 await transport_of(stream).read_into(memoryview(bytearray(1)))
+
+
+async def test_kernel_takes_a_packet_though_the_one_before_is_not_sent() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener:
+        for secure in (False, True):
+            plain = await trio.open_tcp_stream(*listener.getsockname())
+            tls = trio.SSLStream(plain, ssl.create_default_context())
+            async with plain:
+                transport_of(tls if secure else plain)
+                option = trio.socket.TCP_NOTSENT_LOWAT
+                assert plain.getsockopt(trio.socket.IPPROTO_TCP, option) == 2 * PACKET_NBYTES
+            listener.accept()[0].close()
+
+
+async def test_who_reads_a_lot_leaves_others_their_turn() -> None:
+    async with pair("socket") as (ours, theirs, _):
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            nursery.start_soon(ours.write, [BULK])
+            read = 0
+            while read < len(BULK):
+                read += len(await theirs.read(1 << 14))
+            nursery.cancel_scope.cancel()
+        assert turns >= len(BULK) // PACKET_NBYTES

@@ -12,11 +12,12 @@ from typing import cast
 
 import msgspec
 
+from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import MessageReceived
 from trouper.wire.frames import Shape
 from trouper.wire.limits import BODY_NBYTES, PACKET_NBYTES, PACKET_PARTS
-from trouper.wire.room import grow
+from trouper.wire.room import Slabs, grow
 
 _DIRECT_NBYTES = 1 << 14
 """Less than this is not worth a read of its own."""
@@ -48,10 +49,11 @@ class Assembler:
         """Whether none of them has buffers, as is so most often."""
         self._whole = 0
         """How many of them are whole."""
-        self._parts: list[bytes | bytearray] = []
+        self._parts: list[Chunk] = []
         """Whole parts of the first one that is not."""
-        self._partial = bytearray()
+        self._partial: bytearray | memoryview = bytearray()
         """The part after these, with room for what comes."""
+        self._slabs = Slabs()
         self._filled = 0
         """How much of it has arrived."""
 
@@ -133,6 +135,7 @@ class Assembler:
                 body, *buffers = self._parts
                 messages.append(MessageReceived(self._first + whole, body, tuple(buffers)))
                 self._parts = []
+                self._slabs.end()
                 self._whole += 1
             data = data[nbytes:]
         return Arrived(messages, self._whole_nbytes - before_nbytes)
@@ -153,7 +156,8 @@ class Assembler:
         most_nbytes = min(most_nbytes, length - self._filled)
         if most_nbytes < _DIRECT_NBYTES:
             return None
-        if self._filled == len(self._partial):
+        self._begin_room()
+        if isinstance(self._partial, bytearray) and self._filled == len(self._partial):
             room = max(_ROOM_NBYTES, 2 * self._filled) if self._filled else PACKET_NBYTES
             grow(self._partial, min(length, room))
         return memoryview(self._partial)[self._filled :][:most_nbytes]
@@ -176,12 +180,20 @@ class Assembler:
             self._parts.append(self._whole_part(index, arrived))
         return offset
 
+    def _begin_room(self) -> None:
+        """A part begins to come: it may be one of several that come to lie together."""
+        index = len(self._parts)
+        if index and not self._partial:
+            lengths = _lengths(self._shapes[self._whole])
+            self._partial = self._slabs.take(lengths, index) or self._partial
+
     def _append(self, arrived: memoryview) -> None:
         """Where there is room, and beyond."""
+        self._begin_room()
         self._partial[self._filled : self._filled + len(arrived)] = arrived
         self._filled += len(arrived)
 
-    def _whole_part(self, index: int, last: memoryview) -> bytes | bytearray:
+    def _whole_part(self, index: int, last: memoryview) -> Chunk:
         if self._partial:
             self._append(last)
             whole, self._partial, self._filled = self._partial, bytearray(), 0

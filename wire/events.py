@@ -4,6 +4,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code
 
 
@@ -35,8 +36,8 @@ class MessageReceived(msgspec.Struct, frozen=True, gc=False):
     """A message has arrived, once and in order."""
 
     sequence: int
-    body: bytes | bytearray
-    buffers: tuple[bytes | bytearray, ...]
+    body: Chunk
+    buffers: tuple[Chunk, ...]
     """Out of band, in the order in which they were given to `send`; they may be written to."""
 
 

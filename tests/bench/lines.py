@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import trio
 
+from trouper.wire.cbor import Chunk
 from trouper.wire.connect import connect
 from trouper.wire.connection import Connection
 from trouper.wire.endpoint import Endpoint
@@ -201,7 +202,7 @@ class SessionLine(Line):
             except NotWritable:
                 await self._connection.send(data)
 
-    async def receive(self) -> bytes | bytearray:
+    async def receive(self) -> Chunk:
         message = await self._connection.receive()
         assert isinstance(message, MessageReceived)
         return message.buffers[0] if message.buffers else message.body
