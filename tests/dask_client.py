@@ -28,7 +28,7 @@ tracebacks: Any = importlib.import_module("tblib.pickling_support")
 T = TypeVar("T")
 
 RUN_S = 3 * PATIENCE_S
-"""How long a function may take there: longer than what it waits for itself, which says more."""
+"""How long a function may take: longer than what it waits for itself, which says more."""
 
 SERVE = "import dask_client; dask_client.serve()"
 
@@ -50,9 +50,13 @@ class Client(Process):
         address: Of the scheduler.
         directory: For its log.
         options: Of `distributed.Client`.
+
+    Attributes:
+        limit_s: How long a function may take there.
     """
 
     def __init__(self, address: str, directory: Path, **options: Any) -> None:
+        self.limit_s: float | None = RUN_S
         self._connection, theirs = Pipe()
         fd = theirs.fileno()
         with theirs:
@@ -84,7 +88,7 @@ class Client(Process):
             cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
         try:
             self._connection.send_bytes(cloudpickle.dumps((function, arguments, named, keep)))
-            if not self._connection.poll(RUN_S):
+            if not self._connection.poll(self.limit_s):
                 self.send_signal(signal.SIGABRT)  # so that it says where all its threads are
             result, error = pickle.loads(self._connection.recv_bytes())
         except (EOFError, OSError):

@@ -8,7 +8,6 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import dask_client
 import pytest
 from dask_client import Client, by_client
 from dask_processes import Scheduler
@@ -99,15 +98,13 @@ def wait_for_ever(_: Any) -> None:
     threading.Event().wait()
 
 
-def test_one_that_takes_too_long_says_where_it_is(
-    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_takes_too_long_says_where_it_is(scheduler: Scheduler, tmp_path: Path) -> None:
     with (
         pytest.raises(AssertionError, match=r"exit code -6:(?s:.*)in wait_for_ever"),
         Client(scheduler["tcp"], tmp_path) as client,
     ):
         client.run(address_of)
-        monkeypatch.setattr(dask_client, "RUN_S", 0.1)
+        client.limit_s = 0.1
         client.run(wait_for_ever)
 
 
