@@ -100,7 +100,7 @@ def wait_for_ever(_: Any) -> None:
 
 def test_one_that_takes_too_long_says_where_it_is(scheduler: Scheduler, tmp_path: Path) -> None:
     with (
-        pytest.raises(AssertionError, match=r"exit code -6:(?s:.*)in wait_for_ever"),
+        pytest.raises(AssertionError, match=r"exit code -6:(?s:.*)in serve"),
         Client(scheduler["tcp"], tmp_path) as client,
     ):
         client.run(address_of)
