@@ -10,7 +10,7 @@ import trio
 from distributed.protocol.serialize import Serialized as DaskSerialized
 
 from trouper.actors.dask_values import load
-from trouper.actors.errors import PeerUnreachable
+from trouper.actors.errors import PeerUnreachable, ValueUnreadable
 from trouper.actors.fetched import Answer, Fetched, Found, PeerBusy
 from trouper.actors.sizeof import sizeof
 from trouper.wire.dask_message import Serialized
@@ -74,4 +74,8 @@ def _load_all(sent: Sent) -> Fetched:
             found[key] = Found(value, sizeof(value), type(value).__qualname__)
         except Exception as error:  # noqa: BLE001 - whatever users' classes raise
             unreadable[key] = error
+        except BaseException as error:  # noqa: BLE001 - nor do they end this process
+            unreadable[key] = ValueUnreadable(
+                f"to read the value of {key!r} raises {type(error).__qualname__}"
+            )
     return Fetched(found, unreadable)

@@ -25,3 +25,11 @@ class PeerUnreachable(TrouperError):
 
 class ValueUnreadable(TrouperError):
     """A value that a peer holds does not come across; the text says why, the cause too if known."""
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says, whatever users' classes do when they are asked."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - whatever users' classes raise
+        return "(which cannot be shown as text)"

@@ -10,7 +10,7 @@ from functools import partial
 
 import trio
 
-from trouper.actors.errors import PeerUnreachable, ValueUnreadable
+from trouper.actors.errors import PeerUnreachable, ValueUnreadable, text_of
 from trouper.actors.fetched import Answer, Fetched, Found, PeerBusy
 from trouper.actors.job import is_ours
 from trouper.actors.serialize import THREADS, deserialize, in_thread
@@ -151,7 +151,7 @@ def _open(peer: Peer, reply: DataReply, buffers: Sequence[Chunk]) -> Fetched:
         except BaseException as error:  # noqa: BLE001 - of whatever is not as it was at the holder
             why = ValueUnreadable(
                 f"the value of {found.key!r}, a {found.type_name} of peer {peer}, cannot be read "
-                f"here: {type(error).__name__}: {error}"
+                f"here: {type(error).__name__}: {text_of(error)}"
             )
             # Without our own part, whose frames would keep the buffers as long as the error.
             traceback = error.__traceback__

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import trio
 
 from trouper.actors.actor import Stimuli, Terminal
-from trouper.actors.errors import PeerUnreachable
+from trouper.actors.errors import PeerUnreachable, text_of
 from trouper.actors.fetched import Fetch, Fetched, PeerBusy
 from trouper.actors.store import Store
 from trouper.wire.instructions import CancelGather, Gather
@@ -118,7 +118,7 @@ def _stored(gather: Gather, fetched: Fetched, store: Store) -> Terminal:
             store.values[key, attempt] = fetched.unreadable[key]
         return GatherFailure(peer, attempt, type(fetched.unreadable[keys[0]]).__qualname__)
     for key, error in fetched.unreadable.items():
-        logger.warning("%r of peer %s is sought elsewhere: %s", key, peer, error)
+        logger.warning("%r of peer %s is sought elsewhere: %s", key, peer, text_of(error))
     data: dict[Key, tuple[int, str]] = {}
     for key, found in fetched.found.items():
         store.values[key, attempt] = found.value

@@ -18,7 +18,8 @@ from trouper.runtime.debugging.notation import STIMULI, read
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.journal.format import Header, Noted
 from trouper.runtime.journal.frames import MAGIC
-from trouper.runtime.journal.recorder import JournalOptions, Recorder
+from trouper.runtime.journal.options import JournalOptions
+from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Instruction

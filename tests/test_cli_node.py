@@ -45,6 +45,9 @@ def test_help_has_examples_and_says_what_is_not_enforced() -> None:
         ([NOWHERE, "--resources", "GPU"], "'GPU' is not of the form GPU=2,MEM=10e9"),
         ([NOWHERE, "--memory-limit", "much"], "--memory-limit"),
         ([NOWHERE, "--memory-limit", "-5"], "cannot be less than 0"),
+        ([NOWHERE, "--journal", "x", "--journal-max-bytes", "5"], "at least 65536 bytes, not 5"),
+        ([NOWHERE, "--journal", "x", "--journal-flush", "-1"], "flushed every -1.0 seconds"),
+        ([NOWHERE, "--journal-flush", "often"], "neither a number of seconds nor buffered"),
         ([NOWHERE, "--tls-cert", "cert.pem"], "--tls-cert and --tls-key come together"),
         ([NOWHERE, "--token-file", "/there/is/none"], "/there/is/none: No such file"),
         ([NOWHERE, "--config", "/there/is/none"], "/there/is/none"),
@@ -61,7 +64,7 @@ def test_bad_input_is_exit_code_2(
 
 
 def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
-    code, _ = run(NOWHERE)
+    code, _ = run(NOWHERE, "--journal-flush", "fsync", TROUPER_JOURNAL_HASH_KEYS="1")
     assert code == ExitCode.LOST
     assert "cannot connect to ws://127.0.0.1:1" in caplog.text
 

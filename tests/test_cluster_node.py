@@ -146,6 +146,18 @@ async def test_statuses_are_taken_on_and_said_back() -> None:
         assert node.status == "closing_gracefully"
 
 
+async def test_who_is_to_leave_while_it_is_paused_starts_nothing_more() -> None:
+    async with fake_scheduler() as scheduler, node_of(scheduler) as node:
+        for status, paused in (
+            ("paused", True),
+            ("closing_gracefully", True),
+            ("running", False),
+        ):
+            await scheduler.say({"op": "worker-status-change", "status": status, "stimulus_id": ""})
+            assert (await scheduler.hear("worker-status-change"))["status"] == status
+            assert node.supervisor.machine.ledger.paused is paused
+
+
 async def test_memory_pauses_and_resumes_it() -> None:
     async with fake_scheduler() as scheduler, node_of(scheduler) as node:
         for paused, status in ((True, "paused"), (False, "running")):
@@ -189,6 +201,27 @@ async def test_a_fault_of_ours_ends_the_node_and_says_so(monkeypatch: pytest.Mon
         await until(lambda: scheduler.beats)
     assert ending.code is ExitCode.FAILED
     assert "a fault of ours" in ending.reason
+
+
+async def test_a_fault_of_ours_in_the_stream_is_raised_and_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fake_scheduler() as scheduler:
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(AssertionError, match="a fault of ours"), flatten_subgroups=True
+        ):
+            async with node_of(scheduler) as node:
+
+                def fail(_: object) -> None:
+                    raise AssertionError("a fault of ours")
+
+                monkeypatch.setattr(node, "on_lost_worker", fail)
+                await scheduler.say({"op": "remove-worker", "worker": "cws://b", "stimulus_id": ""})
+                with trio.fail_after(PATIENCE_S):
+                    await trio.sleep_forever()
+    assert node.ending is not None
+    assert node.ending.code is ExitCode.FAILED
+    assert "a fault of ours" in node.ending.reason
 
 
 async def test_a_copy_of_the_machine() -> None:

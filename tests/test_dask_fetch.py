@@ -102,10 +102,11 @@ async def test_what_cannot_be_opened_spoils_nothing_else() -> None:
         unheard_of=Serialized({"serializer": "no such thing"}, [b""]),
         unserialised=dump(threading.Lock()),
         odd=Serialized({"serializer": "pickle", "compression": 5}, [b"x"]),
+        exit=Serialized({"serializer": "pickle"}, [b"cbuiltins\nexit\n(tR."]),
     )
     assert list(answer.found) == ["x"]
     assert set(answer.unreadable) == {
-        "no_pickle", "no_frames", "nonsense", "unheard_of", "unserialised", "odd",
+        "no_pickle", "no_frames", "nonsense", "unheard_of", "unserialised", "odd", "exit",
     }  # fmt: skip
     assert all(isinstance(error, Exception) for error in answer.unreadable.values())
     assert "Could not serialize" in str(answer.unreadable["unserialised"])

@@ -95,6 +95,18 @@ async def test_what_cannot_be_read_spoils_nothing_else(
     assert "'b' of peer ws://peer is sought elsewhere: b is broken" in caplog.text
 
 
+async def test_what_cannot_be_read_may_not_even_say_why(caplog: pytest.LogCaptureFixture) -> None:
+    class UnspeakableError(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    answer = Fetched(found("a"), {"b": UnspeakableError()})
+    async with driven(actor_of(Peers(answer))) as actor:
+        actor.tell(Gather(PEER, 7, ("a", "b"), 10))
+        assert await actor.hear() == GatherSuccess(PEER, 7, {"a": (10, "str")})
+    assert "sought elsewhere: (which cannot be shown as text)" in caplog.text
+
+
 async def test_what_was_left_out_is_asked_for_again_in_the_same_attempt() -> None:
     peers = Peers(
         Fetched(found("a"), left=frozenset("bcd")),

@@ -288,24 +288,6 @@ def test_snapshots_are_at_most_half_of_what_is_written(tmp_path: Path) -> None:
     assert nbytes[0] < nbytes[1] < 2 * nbytes[0] + journal.segments[-1].nbytes
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"max_nbytes": 1000}, "needs at least 65536 bytes, not 1000"),
-        ({"flush": "sometimes"}, "not 'sometimes'"),
-        ({"flush": 0}, "cannot be flushed every 0 seconds"),
-        ({"flush": -1.0}, "cannot be flushed every -1.0 seconds"),
-        ({"flush": float("inf")}, "cannot be flushed every inf seconds"),
-        ({"flush": float("nan")}, "cannot be flushed every nan seconds"),
-        ({"hash_keys": b""}, "a secret has 1 to 64 bytes, not 0"),
-        ({"hash_keys": b"x" * 65}, "a secret has 1 to 64 bytes, not 65"),
-    ],
-)
-def test_options_that_make_no_sense(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        options(tmp_path / "j", **changes)
-
-
 def test_nothing_is_written_over_something_else(tmp_path: Path) -> None:
     (tmp_path / "diary").write_text("Dear diary")
     with pytest.raises(JournalError, match="is no journal"):

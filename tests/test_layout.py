@@ -20,7 +20,7 @@ FUNCTION_LINES = 70
 
 TESTED_ELSEWHERE = {
     "actors/actor.py": "only types; test_execute, test_gather and test_timers drive actors",
-    "actors/errors.py": "only names; each is raised by what the others test",
+    "actors/errors.py": "names, raised by what the others test; and text_of, in test_gather",
     "actors/fetched.py": "only types; test_gather and test_fetch",
     "actors/job.py": "test_execute and test_threads run jobs",
     "runtime/cli/commands.py": "test_cli_main",

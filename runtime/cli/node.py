@@ -20,6 +20,7 @@ from trouper.wire.version import VERSION
 
 if TYPE_CHECKING:
     from trouper.runtime.cluster.node import Node
+    from trouper.runtime.journal.writer import Flush
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,23 @@ class Resources(click.ParamType[dict[str, float]]):
             self.fail(f"{value!r} is not of the form GPU=2,MEM=10e9", param, ctx)
 
 
+class Flushing(click.ParamType["Flush"]):
+    """When a journal is written."""
+
+    name = "SECONDS|buffered|fsync"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "Flush":
+        """Seconds, or the word; whether they make sense is seen later."""
+        if value in ("buffered", "fsync"):
+            return cast("Flush", value)
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of seconds nor buffered or fsync", param, ctx)
+
+
 def option(name: str, **settings: Any) -> Callable[[_Command], _Command]:
     """An option that the environment may give too, as ``TROUPER_...``."""
     variable = f"TROUPER_{name.removeprefix('--').upper().replace('-', '_')}"
@@ -93,6 +111,15 @@ def option(name: str, **settings: Any) -> Callable[[_Command], _Command]:
 @option("--tls-cert", type=click.Path(path_type=Path), help="The certificate to show.")
 @option("--tls-key", type=click.Path(path_type=Path), help="Its private key.")
 @option("--journal", type=click.Path(path_type=Path), help="Record every decision here.")
+@option("--journal-max-bytes", default="64MiB", show_default=True, help="Its oldest part goes.")
+@option(
+    "--journal-flush",
+    type=Flushing(),
+    default=0.1,
+    show_default=True,
+    help="Write within so many seconds, when there is much, or every batch down to the disk.",
+)
+@option("--journal-hash-keys", is_flag=True, help="Record a hash in place of each key.")
 @option("--local-directory", type=click.Path(path_type=Path), help="Where tasks may leave files.")
 @option(
     "--connect-timeout",
@@ -125,6 +152,7 @@ def node(
     tls_cert: Path | None,
     tls_key: Path | None,
     memory_limit: str,
+    journal_max_bytes: str,
     connect_timeout: float,
     log_level: str,
     **options: Any,
@@ -162,6 +190,7 @@ def node(
     client_context, server_context = _tls(scheduler, tls_ca_file, tls_cert, tls_key)
     options |= {
         "memory_limit": _memory_limit(memory_limit, threads),
+        "journal_max_bytes": _nbytes("--journal-max-bytes", journal_max_bytes),
         "connect_timeout_s": connect_timeout,
         "token": None if token_file is None else token_file.read_text().strip(),
         "client_tls": client_context,
@@ -187,18 +216,24 @@ def _tls(
 def _memory_limit(text: str, threads: int | None) -> int:
     """In bytes."""
     from dask.system import CPU_COUNT
-    from dask.utils import parse_bytes
     from distributed.system import MEMORY_LIMIT
 
     if text == "auto":
         return int(MEMORY_LIMIT * min(1, (threads or CPU_COUNT) / CPU_COUNT))
+    return _nbytes("--memory-limit", text)
+
+
+def _nbytes(name: str, text: str) -> int:
+    """What an option gives in bytes, or in larger units: 64MiB, 4GB."""
+    from dask.utils import parse_bytes
+
     try:
-        limit = int(parse_bytes(text))
+        nbytes = int(parse_bytes(text))
     except ValueError as error:
-        raise Refused(f"--memory-limit: {error}") from error
-    if limit < 0:
-        raise Refused(f"--memory-limit is {limit}; it cannot be less than 0")
-    return limit
+        raise Refused(f"{name}: {error}") from error
+    if nbytes < 0:
+        raise Refused(f"{name} is {nbytes}; it cannot be less than 0")
+    return nbytes
 
 
 async def _run(scheduler: str, options: dict[str, Any]) -> int:

@@ -229,7 +229,7 @@ class Node:
         """Take on a status of Dask's, and tell the scheduler."""
         if status == "paused":
             self.send(st.Pause())
-        elif self.status == "paused":
+        elif status == "running":  # who leaves while it is paused starts nothing more
             self.send(st.Unpause())
         self.status = status
         self.outbox.put(

@@ -34,7 +34,9 @@ from trouper.runtime.cluster.handlers import Handlers
 from trouper.runtime.cluster.hosting import Hosting
 from trouper.runtime.cluster.node import ExitCode, Node
 from trouper.runtime.cluster.registration import Facts, Pulse, register
-from trouper.runtime.journal.recorder import JournalOptions, Recorder
+from trouper.runtime.journal.options import JournalOptions, journal_options
+from trouper.runtime.journal.recorder import Recorder
+from trouper.runtime.journal.writer import Flush
 from trouper.runtime.keeper import RestartPolicy
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
@@ -99,6 +101,8 @@ def open_node(
     connect_timeout_s: float = 30.0,
     journal: str | Path | None = None,
     journal_max_bytes: int = 1 << 26,
+    journal_flush: Flush = 0.1,
+    journal_hash_keys: bool | bytes = False,
     limits: Limits = LIMITS,
 ) -> AbstractAsyncContextManager[Node]:
     """Be a worker of a Dask scheduler for the length of an ``async with`` block.
@@ -122,13 +126,16 @@ def open_node(
         connect_timeout_s: How long to try, at the start, to reach the scheduler and be taken.
         journal: See `open_worker`.
         journal_max_bytes: See `open_worker`.
+        journal_flush: See `open_worker`.
+        journal_hash_keys: See `open_worker`.
         limits: Of sessions: how long a lost connection is waited for, and so on.
 
     Raises:
         CannotConnect, SessionRefused, NodeRefused: On entering the block: the scheduler could not
             be reached in time, or does not take the node; the text says why.
         OSError: On entering the block: the node cannot listen where it should.
-        ValueError: An address cannot be one, or `threads` is not positive.
+        ValueError: An address cannot be one, `threads` is not positive, or an option of the journal
+            makes no sense.
     """
     options = Options(
         scheduler=scheduler,
@@ -143,7 +150,7 @@ def open_node(
         server_tls=server_tls,
         local_directory=local_directory,
         connect_timeout_s=connect_timeout_s,
-        journal=None if journal is None else _journal_options(journal, journal_max_bytes),
+        journal=journal_options(journal, journal_max_bytes, journal_flush, journal_hash_keys),
         limits=limits,
     )
     return _opened(options)
@@ -155,10 +162,6 @@ def _positive(threads: int | None) -> int:
     if threads < 1:
         raise ValueError(f"a node needs at least one thread, not {threads}")
     return threads
-
-
-def _journal_options(path: str | Path, max_nbytes: int) -> JournalOptions:
-    return JournalOptions(path=Path(path), max_nbytes=max_nbytes, flush=0.1, hash_keys=False)
 
 
 @asynccontextmanager
@@ -316,6 +319,9 @@ async def _living(
                 except Exception as error:  # noqa: BLE001 - is raised below
                     failure = error
                 conversing.cancel_scope.cancel()
+        except Exception as fault:
+            node.end(ExitCode.FAILED, f"the node has failed: {fault!r}")
+            raise
         finally:
             node.close("its owner has closed it")
             await _take_leave(node, link)

@@ -25,8 +25,9 @@ from trouper.actors.spec import ATOMS, Extractor, fill, kind_of
 from trouper.runtime.embedded.background import PRIORITY_PER_LEVEL, Background, nesting
 from trouper.runtime.embedded.future import WorkerFuture
 from trouper.runtime.embedded.handle import TaskHandle
-from trouper.runtime.embedded.opening import JournalArguments, open_worker
+from trouper.runtime.embedded.opening import open_worker
 from trouper.runtime.errors import ForeignHandle
+from trouper.runtime.journal.options import JournalArguments
 from trouper.wire.keys import UserKey, encode_key
 from trouper.wire.vocabulary import Key
 

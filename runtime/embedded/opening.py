@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import TypedDict
 
 import trio
 
 from trouper.actors.execute import COROUTINE, THREAD, execute
 from trouper.runtime.embedded.worker import Worker
 from trouper.runtime.errors import ResourceError, WorkerFailed
-from trouper.runtime.journal.recorder import JournalOptions, Recorder
+from trouper.runtime.journal.options import JournalOptions, journal_options
+from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.journal.writer import Flush
 from trouper.runtime.keeper import RestartPolicy
 from trouper.runtime.ledger import Config
@@ -36,15 +36,6 @@ SHOWN = 10
 """Of the tasks that closing waits for, so many are named."""
 
 _names = itertools.count(1)
-
-
-class JournalArguments(TypedDict, total=False):
-    """The arguments of `open_worker` about a journal, for those who pass them on."""
-
-    journal: str | Path | None
-    journal_max_bytes: int
-    journal_flush: Flush
-    journal_hash_keys: bool | bytes
 
 
 def open_worker(
@@ -104,14 +95,7 @@ def open_worker(
         run_ahead={THREAD: RUN_AHEAD},
     )
     name = f"worker-{next(_names)}" if name is None else name
-    options = None
-    if journal is not None:
-        options = JournalOptions(
-            path=Path(journal),
-            max_nbytes=journal_max_bytes,
-            flush=journal_flush,
-            hash_keys=journal_hash_keys,
-        )
+    options = journal_options(journal, journal_max_bytes, journal_flush, journal_hash_keys)
     return _Opening(name, config, execute_actor, restart_policy or RestartPolicy(), options)
 
 

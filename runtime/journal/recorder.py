@@ -15,48 +15,20 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeAlias
-
-import msgspec
 
 from trouper.runtime.journal.files import check_can_begin
 from trouper.runtime.journal.format import BATCH, Header, Noted
 from trouper.runtime.journal.keys import KeyHasher
+from trouper.runtime.journal.options import JournalOptions
 from trouper.runtime.journal.records import RecordWriter
-from trouper.runtime.journal.writer import Flush, JournalStatus, JournalWriter
+from trouper.runtime.journal.writer import JournalStatus, JournalWriter
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Instruction
 from trouper.wire.stimuli import Stimulus
 
 BULK = 250
 """So many stimuli are worth being made bytes of; more of them would hold the event loop up."""
-
-LEAST_NBYTES = 1 << 16
-
-
-class JournalOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to record; see `open_worker`."""
-
-    path: Path
-    max_nbytes: int
-    flush: Flush
-    hash_keys: bool | bytes
-
-    def __post_init__(self) -> None:
-        if self.max_nbytes < LEAST_NBYTES:
-            raise ValueError(
-                f"a journal needs at least {LEAST_NBYTES} bytes, not {self.max_nbytes}"
-            )
-        if isinstance(self.flush, str):
-            if self.flush not in ("buffered", "fsync"):
-                raise ValueError(f"a journal is flushed 'buffered', 'fsync' or every so many "
-                                 f"seconds, not {self.flush!r}")  # fmt: skip
-        elif not 0 < self.flush < float("inf"):
-            raise ValueError(f"a journal cannot be flushed every {self.flush} seconds")
-        if isinstance(self.hash_keys, bytes) and not 0 < len(self.hash_keys) <= 64:
-            raise ValueError(f"a secret has 1 to 64 bytes, not {len(self.hash_keys)}")
-
 
 _Batch: TypeAlias = tuple[int, Sequence[Stimulus], list[Sequence[Instruction]], dict[int, str]]
 """What is handled together: the time in nanoseconds, the stimuli, the answers so far, and the type

@@ -26,7 +26,8 @@ import trio
 from resident import resident_nbytes
 
 from trouper.runtime import Journal, open_worker
-from trouper.runtime.journal.recorder import JournalOptions, Recorder
+from trouper.runtime.journal.options import JournalOptions
+from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Execute
