@@ -90,11 +90,13 @@ class Client(Process):
             self._connection.send_bytes(cloudpickle.dumps((function, arguments, named, keep)))
             if not self._connection.poll(self.limit_s):
                 self.send_signal(signal.SIGABRT)  # so that it says where all its threads are
-            result, error = pickle.loads(self._connection.recv_bytes())
+                raise EOFError
+            answer = self._connection.recv_bytes()
         except (EOFError, OSError):
             raise AssertionError(
                 f"no answer of {function.__name__}; exit code {self.exit_code()}:\n{self.log}"
             ) from None
+        result, error = pickle.loads(answer)
         if error is not None:
             print(f"----- {self.name}\n{self.log}-----")
             raise error
