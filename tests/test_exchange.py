@@ -25,7 +25,9 @@ async def test_a_large_value_takes_little_more_memory_than_it_has() -> None:
     nbytes = 1 << 27
     with trio.fail_after(60):
         told = await exchange(small=0, large=1, nbytes=nbytes, cuts=0, seed=0)
-    assert nbytes <= told["grown_nbytes"] <= 1.3 * nbytes
+    # Linux counts pages for each thread, and adds them up now and then: some are always missing.
+    uncounted = 1 << 20
+    assert nbytes - uncounted <= told["grown_nbytes"] <= 1.3 * nbytes
 
 
 @asynccontextmanager
