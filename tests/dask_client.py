@@ -108,7 +108,8 @@ class Client(Process):
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         super().__exit__(kind, error, traceback)
-        assert error is not None or self.exit_code() == 0, self.log
+        code = self.exit_code()
+        assert error is not None or code == 0, f"the client: exit code {code}\n{self.log}"
 
 
 def by_client(test: Callable[..., None]) -> Callable[..., None]:

@@ -98,20 +98,24 @@ def wait_for_ever(_: Any) -> None:
     threading.Event().wait()
 
 
-def test_one_that_takes_too_long_says_where_it_is(scheduler: Scheduler, tmp_path: Path) -> None:
-    with (
-        pytest.raises(AssertionError, match=r"exit code -6:(?s:.*)in serve"),
-        Client(scheduler["tcp"], tmp_path) as client,
-    ):
+def test_one_that_takes_too_long_says_where_it_is_and_has_ended(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
+    where = r"no answer of wait_for_ever; exit code -6:(?s:.*)in serve"
+    with pytest.raises(KeyError), Client(scheduler["tcp"], tmp_path) as client:
         client.run(address_of)
         client.limit_s = 0.1
-        client.run(wait_for_ever)
+        with pytest.raises(AssertionError, match=where):
+            client.run(wait_for_ever)
+        with pytest.raises(AssertionError, match="no answer of address_of; exit code -6"):
+            client.run(address_of)
+        raise KeyError  # a block that does not fail expects a client that has ended in order
 
 
-def test_one_that_ends_too_early_is_told(scheduler: Scheduler, tmp_path: Path) -> None:
+def test_one_that_has_ended_before_its_block_is_told(scheduler: Scheduler, tmp_path: Path) -> None:
     with (
-        pytest.raises(AssertionError, match=f"exit code -{signal.SIGKILL.value}"),
+        pytest.raises(AssertionError, match="exit code -9"),
         Client(scheduler["tcp"], tmp_path) as client,
     ):
         client.send_signal(signal.SIGKILL)
-        client.run(address_of)
+        client.exit_code()

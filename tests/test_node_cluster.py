@@ -422,7 +422,7 @@ def test_a_restart_ends_nodes_that_nobody_starts_again(nodes: Cluster, client: C
 
 def restart_of_all(client: Any) -> None:
     with pytest.raises(Exception, match="not using Nannies were just shut down"):
-        client.restart(timeout=3)
+        client.restart(timeout=1)
 
 
 def test_a_restart_of_all_does_not_bring_them_back(nodes: Cluster, connected: Client) -> None:

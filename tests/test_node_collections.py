@@ -114,9 +114,8 @@ def test_computed_by_nodes_and_by_stock_workers(
     client: Any, stock: Any, collections: Callable[[], list[Any]]
 ) -> None:
     with dask.config.set({"dataframe.shuffle.method": "tasks"}):
-        got, expected = (
-            [result_of(future) for future in one.compute(collections())] for one in (client, stock)
-        )
+        both = [one.compute(collections()) for one in (client, stock)]
+        got, expected = ([result_of(future) for future in futures] for futures in both)
     for ours, theirs in zip(got, expected, strict=True):
         assert same(ours, theirs)
 
