@@ -20,9 +20,6 @@ T = TypeVar("T")
 PATIENCE_S = 60.0
 """No test waits longer than this for what has to happen; the machine may be very busy."""
 
-ENDED_S = 15.0
-"""How long a process may take to end when it is asked to; then it is killed."""
-
 FAULTS = r"Traceback \(most recent call last\)|was destroyed but|was never retrieved"
 """What a process says of which its test has to be told."""
 
@@ -112,10 +109,10 @@ class Process:
         self.send_signal(signal.SIGTERM)
 
     def end(self) -> int:
-        """Ask it to end, and see to it; its exit code."""
+        """Ask it to end, and kill it if it does not; its exit code."""
         self.ask_to_end()
         try:
-            return self._popen.wait(ENDED_S)
+            return self._popen.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             return self._popen.wait()

@@ -79,7 +79,8 @@ def test_it_ends_with_its_block(start: Start) -> None:
 def test_one_that_does_not_end_when_asked_to_is_killed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_processes, "ENDED_S", 0.1)
     with start(STUBBORN) as one:
         one.wait_for("ready")
+        monkeypatch.setattr(dask_processes, "PATIENCE_S", 0.1)
+    monkeypatch.undo()
     assert one.exit_code() == -signal.SIGKILL
