@@ -46,15 +46,15 @@ def test_a_large_batch_is_compressed() -> None:
     assert [bytes(row) for row in split(body(LARGE)).each_row()] == [pack(word) for word in LARGE]
 
 
-@pytest.mark.parametrize("bit", [0x01, 0x10, 0x80])
-def test_wherever_a_bit_is_flipped_the_records_before_it_are_known(bit: int) -> None:
+@pytest.mark.parametrize("change", [0x01, 0x80, 0xFF])
+def test_wherever_a_byte_is_changed_the_records_before_it_are_known(change: int) -> None:
     whole = frame(body())
     end = len(whole) - CHECK_NBYTES
     sizes = [len(pack(stimulus)) for stimulus in STIMULI]
     ends = [end - sum(sizes[place:]) for place in range(1, len(sizes))]
     for place in range(HEAD_NBYTES, len(whole)):
         changed = bytearray(whole)
-        changed[place] ^= bit
+        changed[place] ^= change
         before = sum(row_end <= place for row_end in ends)
         assert rescue(bytes(changed), PREVIOUS) == (split(body()), before)
 

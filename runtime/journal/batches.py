@@ -7,11 +7,13 @@ to stands beside them, in lists. A batch is small enough that a frame is no grea
 
 import zlib
 from bisect import bisect_right
+from contextlib import suppress
 from itertools import accumulate
+from operator import itemgetter
 
 import msgspec
 
-from trouper.runtime.journal.damage import flipped_bit
+from trouper.runtime.journal.damage import changed_bytes
 from trouper.runtime.journal.format import pack_into
 from trouper.runtime.journal.frames import CHECK_NBYTES, HEAD_NBYTES
 
@@ -80,7 +82,7 @@ def split(data: bytes) -> Body:
 def rescue(frame: bytes, previous: int) -> tuple[Body, int] | None:
     """What a corrupt frame was, and how many of its records stand before what was changed.
 
-    None if more than one bit was changed: then nothing in it can be relied upon.
+    None if more than one byte was changed: then nothing in it can be relied upon.
 
     Args:
         frame: Its head is as it was written; empty if there is none.
@@ -90,18 +92,18 @@ def rescue(frame: bytes, previous: int) -> tuple[Body, int] | None:
         return None
     end = len(frame) - CHECK_NBYTES
     difference = zlib.crc32(frame[:end], previous) ^ int.from_bytes(frame[end:], "big")
-    flipped = flipped_bit(end, difference)
-    if flipped is None or flipped[0] < HEAD_NBYTES:
-        return None
-    place, bit = flipped
-    data = bytearray(frame)
-    data[place] ^= bit
-    mended = bytes(data[HEAD_NBYTES:end])
-    try:
-        body = split(mended)
-    except ValueError:  # as it was written
-        return None
-    return body, _count_before(place - HEAD_NBYTES, body, mended)
+    rescued: list[tuple[Body, int]] = []
+    for place, change in changed_bytes(end, difference):
+        if place < HEAD_NBYTES:
+            continue
+        data = bytearray(frame)
+        data[place] ^= change
+        mended = bytes(data[HEAD_NBYTES:end])
+        with suppress(ValueError):  # then it was another one; or this one, as it was written
+            body = split(mended)
+            rescued.append((body, _count_before(place - HEAD_NBYTES, body, mended)))
+    # If it may have been one of two, what stands before both of them is as it was.
+    return min(rescued, key=itemgetter(1), default=None)
 
 
 def _count_before(place: int, body: Body, data: bytes) -> int:

@@ -1,8 +1,8 @@
-"""Which bit was flipped, if one was. Pure.
+"""Which byte was changed, if one was. Pure.
 
 A CRC-32 is linear: by how much it is wrong depends on what was changed and on how many bytes
-follow, and on nothing else. No two bits of a frame make the same difference. So it can be followed
-back from the end of the bytes, up to where it is the one that a flipped bit makes.
+follow, and on nothing else. So it can be followed back from the end of the bytes, up to where it is
+one that a changed byte makes. Two such places are 145,212 bytes apart at least.
 """
 
 import zlib
@@ -10,25 +10,27 @@ import zlib
 _DIFFERENCES = [zlib.crc32(bytes([change])) ^ zlib.crc32(b"\0") for change in range(256)]
 """That a changed byte makes, if none follows. No two of them have the same highest byte."""
 
-_BITS = {_DIFFERENCES[1 << place]: 1 << place for place in range(8)}
+_CHANGES = {difference: change for change, difference in enumerate(_DIFFERENCES) if change}
 _LOWEST = {difference >> 24: lowest for lowest, difference in enumerate(_DIFFERENCES)}
 
 
-def flipped_bit(nbytes: int, difference: int) -> tuple[int, int] | None:
-    """In which byte of how many a bit was flipped, and which one: 1 to 128; None if more were.
+def changed_bytes(nbytes: int, difference: int) -> list[tuple[int, int]]:
+    """Each byte whose change would explain it, and which of its bits were flipped.
 
-    The check itself, which stands behind the bytes, counts as four more of them.
+    There is none if more was changed. The check itself, which stands behind the bytes, counts as
+    four more of them.
 
     Args:
         nbytes: So many there are.
-        difference: All bits in which their check is not the one that stands behind them.
+        difference: All bits in which their check is not the one that stands behind them; not 0.
     """
-    if difference.bit_count() == 1:
-        place, bit = divmod(difference.bit_length() - 1, 8)
-        return nbytes + 3 - place, 1 << bit
+    found: list[tuple[int, int]] = []
+    for place in range(4):
+        if difference & 0xFF << 8 * place == difference:
+            found.append((nbytes + 3 - place, difference >> 8 * place))
     for place in reversed(range(nbytes)):
-        if difference in _BITS:
-            return place, _BITS[difference]
+        if difference in _CHANGES:
+            found.append((place, _CHANGES[difference]))
         lowest = _LOWEST[difference >> 24]
         difference = (difference ^ _DIFFERENCES[lowest]) << 8 | lowest
-    return None
+    return found
