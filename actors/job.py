@@ -72,11 +72,23 @@ class Job(msgspec.Struct, eq=False, gc=False):
         if self.cancelled:
             self.cancel_outcome()
             return
-        assert self.spec is not None
         try:
             start = perf_counter()
-            value = self.spec.context.run(_call, self)  # no name for it here: see `_finish`
-            self.succeed(value, perf_counter() - start)
+            # No name for the spec here: see `_finish`.
+            value = self.spec.context.run(_call, self)  # type: ignore[union-attr]
+            duration_s = perf_counter() - start
+            type_name = ATOM_NAMES.get(type(value))
+            if type_name is None:
+                self.succeed(value, duration_s)
+                return
+            # The same in short, for the results of very small tasks.
+            outcome = ExecuteSuccess(
+                self.key, self.attempt, value.__sizeof__(), type_name, duration_s
+            )
+            self.spec = None
+            self.inputs = NO_INPUTS
+            self.value = value
+            self.outcome = outcome
         except BaseException as error:  # noqa: BLE001 - whatever it is, who awaits the task gets it
             self.fail(error, sys.exc_info()[2])
 
@@ -90,11 +102,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
             )
         type_name = ATOM_NAMES.get(type(value)) or type(value).__qualname__
         outcome = ExecuteSuccess(self.key, self.attempt, sizeof(value), type_name, duration_s)
-        # `_finish`, in plain
-        self.spec = None
-        self.inputs = NO_INPUTS
-        self.value = value
-        self.outcome = outcome
+        self._finish(outcome, value)
 
     def fail(self, error: BaseException, traceback: TracebackType | None) -> None:
         """It has raised. If it was asked to stop, that is why.
@@ -129,8 +137,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
 
 def _call(job: Job) -> object:
     current_job.set(job)
-    assert job.spec is not None
-    return job.spec.call(job.inputs)
+    return job.spec.call(job.inputs)  # type: ignore[union-attr]  # not yet: it runs
 
 
 def is_ours(traceback: TracebackType) -> bool:

@@ -16,8 +16,9 @@ from queue import SimpleQueue
 
 import trio
 
-from trouper.actors.job import Job
-from trouper.wire.stimuli import Secede
+from trouper.actors.job import Job, Outcome, terminal_stimulus
+from trouper.actors.store import Store
+from trouper.wire.stimuli import ExecuteSuccess, Secede
 
 
 class ThreadPool:
@@ -26,8 +27,9 @@ class ThreadPool:
     Args:
         size: How many jobs may run at once.
         name: Of the worker; the threads' names begin with it.
-        deliver: Called in the event loop with the jobs that have ended, and with `Secede` for
-            those that give their slot back, in the order in which it happened.
+        store: Where values and exceptions are put before anybody is told.
+        deliver: Called in the event loop with the terminal stimuli of the jobs that have ended, and
+            with `Secede` for those that give their slot back, in the order in which it happened.
         token: Of the event loop.
     """
 
@@ -35,10 +37,12 @@ class ThreadPool:
         self,
         size: int,
         name: str,
-        deliver: Callable[[list[Job | Secede]], None],
+        store: Store,
+        deliver: Callable[[list[Outcome | Secede]], None],
         token: trio.lowlevel.TrioToken,
     ) -> None:
         self._name = name
+        self._store = store
         self._deliver = deliver
         self._token = token
         self._inbox: SimpleQueue[Job | None] = SimpleQueue()
@@ -90,11 +94,11 @@ class ThreadPool:
         self._threads.add(thread)
 
     def _work(self) -> None:
-        inbox = self._inbox
+        inbox, outbox = self._inbox, self._outbox
         while (job := inbox.get()) is not None:
             job.run()
             seceded = job.seceded
-            self._outbox.append(job)  # `_post`, in plain
+            outbox.append(job)  # `_post`, in plain
             if not self._awake:
                 self._wake()
             del job  # an idle thread keeps nothing alive
@@ -116,12 +120,20 @@ class ThreadPool:
 
     def _drain(self) -> None:
         self._awake = False
-        outbox = self._outbox
-        batch: list[Job | Secede] = []
+        outbox, owed, values = self._outbox, self.owed, self._store.values
+        batch: list[Outcome | Secede] = []
         while outbox:
             item = outbox.popleft()
-            if type(item) is Job:
-                del self.owed[item.attempt]
-            batch.append(item)
+            if isinstance(item, Secede):
+                batch.append(item)
+                continue
+            attempt, outcome = item.attempt, item.outcome
+            del owed[attempt]
+            if type(outcome) is ExecuteSuccess:  # `terminal_stimulus`, in plain
+                values[item.key, attempt] = item.value
+                item.value = None
+                batch.append(outcome)
+            else:
+                batch.append(terminal_stimulus(item, self._store))
         if batch:
             self._deliver(batch)

@@ -45,7 +45,8 @@ class CorruptJournal(JournalError):
     def __init__(self, message: str, n: int) -> None:
         super().__init__(message)
         self.n = n
-        """Number of the record that is corrupt; 0 if it is the header before the first one."""
+        """Number of the record that is corrupt; 0 if it is the header before the first one. If more
+        than a bit was changed, it may be a later one of the same batch."""
 
 
 class JournalWarning(UserWarning):

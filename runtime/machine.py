@@ -11,15 +11,16 @@ live in the store, by key and attempt. So the same stimuli give the same instruc
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
+import trouper.runtime.bulk as bulk
 import trouper.runtime.outcomes as outcomes
 import trouper.runtime.requests as requests
 import trouper.runtime.snapshot as snapshot
-from trouper.runtime.ledger import Config, Ledger
+from trouper.runtime.ledger import HISTORY, Config, Ledger
 from trouper.runtime.policies import start_gathers, start_ready
 from trouper.wire import stimuli
 from trouper.wire.instructions import Instruction
@@ -27,6 +28,7 @@ from trouper.wire.stimuli import Stimulus
 from trouper.wire.vocabulary import Key
 
 Handler: TypeAlias = Callable[[Ledger, Any, list[Instruction]], None]
+Shortcut: TypeAlias = Callable[[Ledger, Sequence[Stimulus], bulk.Answers], None]
 
 # By type and not `match`: with 23 kinds of stimuli, trying them one after the other would cost
 # more than handling most of them. A test holds the table complete.
@@ -56,9 +58,19 @@ HANDLERS: Mapping[type[Stimulus], Handler] = {
     stimuli.FindMissing: outcomes.find_missing,
 }
 
+SHORTCUTS: Mapping[type[Stimulus], Shortcut] = {
+    stimuli.ComputeTask: bulk.compute_tasks,
+    stimuli.ExecuteSuccess: bulk.execute_successes,
+}
+"""Each handles as many as it can, none perhaps, of the stimuli that have no answer yet."""
+
+FEW = HISTORY
+"""So many stimuli are not worth a shortcut; nor is one looked for behind a stimulus for which there
+was none, for so many: a task that has taken too long for it is remembered that long."""
+
 
 class Machine:
-    """The state of a worker, changed by `handle` alone.
+    """The state of a worker, changed by `handle` and `handle_all` alone.
 
     Args:
         config: Slots, resources, limits and the worker's address; it never changes.
@@ -83,6 +95,27 @@ class Machine:
         if ledger.restless or ledger.offers:
             start_gathers(ledger, out)
         return out
+
+    def handle_all(self, stimuli: Sequence[Stimulus], answers: bulk.Answers) -> None:
+        """Take stimuli one after the other, and add to `answers` what `handle` would return.
+
+        Some hundreds at most: what they lead to has to be begun. Those for which there is an
+        answer already are not handled again.
+
+        Raises:
+            StimulusError: No correct sender can send the first one that is without an answer now.
+        """
+        done = len(answers)
+        while len(stimuli) - done > FEW:
+            shortcut = SHORTCUTS.get(type(stimuli[done]))
+            if shortcut is not None:
+                shortcut(self.ledger, stimuli, answers)
+            if len(answers) == done:
+                for stimulus in stimuli[done : done + FEW]:
+                    answers.append(self.handle(stimulus))
+            done = len(answers)
+        for stimulus in stimuli[done:]:
+            answers.append(self.handle(stimulus))
 
     def phase(self, key: Key) -> str:
         """The derived name of a task's state (see `task`); "released" if the key is unknown."""

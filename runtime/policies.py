@@ -2,8 +2,9 @@
 
 Pure functions of the ledger, run once at the end of every `Machine.handle`, execute first and
 gather last, so that all keys that a stimulus made wanted travel in one message per peer. There is
-no other place where anything starts (but `gather_alone`, a shortcut past it): what frees a slot, a
-resource, a byte or a peer is a stimulus, and is used before `handle` returns.
+no other place where anything starts (but for shortcuts past it: `gather_alone`, and those in
+`bulk`): what frees a slot, a resource, a byte or a peer is a stimulus, and is used before `handle`
+returns.
 """
 
 from trouper.runtime.ledger import BRIEF, Ledger, millionths

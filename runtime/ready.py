@@ -47,14 +47,19 @@ class ReadyQueue:
         self.slots = slots
         """Shared by all queues of the executor."""
         self.live = 0
-        self._run: deque[ReadyEntry] = deque()
+        self.run: deque[ReadyEntry] = deque()
         self._heap: list[ReadyEntry] = []
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the run has all that is ready, and nothing else. So it is nearly always."""
+        return not self._heap and self.live == len(self.run)
 
     def push(self, task: Task) -> None:
         """Add a task whose place is READY. Among equal priorities the youngest goes first."""
         self.live += 1
         entry = (task.priority, -task.age, task)
-        run = self._run
+        run = self.run
         if not run or run[-1] < entry:
             run.append(entry)
         else:
@@ -63,14 +68,14 @@ class ReadyQueue:
     def discard(self) -> None:
         """Count one task out whose place is READY no more."""
         self.live -= 1
-        if len(self._run) + len(self._heap) > 2 * self.live + 16:
-            self._run = deque(entry for entry in self._run if _is_ready(entry))
+        if len(self.run) + len(self._heap) > 2 * self.live + 16:
+            self.run = deque(entry for entry in self.run if _is_ready(entry))
             self._heap = [entry for entry in self._heap if _is_ready(entry)]
             heapify(self._heap)
 
     def head(self) -> ReadyEntry:
         """The best task with its rank. There is one: `live` is not 0."""
-        run, heap = self._run, self._heap
+        run, heap = self.run, self._heap
         if not heap and self.live == len(run):
             return run[0]  # the common case: nobody has left or come out of turn
         while run and not _is_ready(run[0]):
@@ -81,7 +86,7 @@ class ReadyQueue:
 
     def pop(self) -> Task:
         """Take the head out. The task has no place any more."""
-        run, heap = self._run, self._heap
+        run, heap = self.run, self._heap
         if not heap and self.live == len(run):
             task = run.popleft()[2]
         else:

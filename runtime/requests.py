@@ -46,6 +46,7 @@ from trouper.wire.instructions import (
     DropSpec,
     Instruction,
     LongRunning,
+    ReleaseWorkerData,
     Reply,
     StealResponse,
     TaskFinished,
@@ -230,19 +231,25 @@ def link_inputs(
 
 def free_keys(ledger: Ledger, ev: stimuli.FreeKeys, out: list[Instruction]) -> None:
     """End the scheduler's claims and holds."""
-    tasks, unsettled = ledger.tasks, ledger.unsettled
+    tasks = ledger.tasks
     for key in ev.keys:
         task = tasks.get(key)
         if task is None:
             continue
-        task.claim = NONE  # the table says WITHDRAW wherever it stands
-        task.hold = False
         needed = task.local_needs or task.remote_needs or task.pins
-        if task.result is IN_MEMORY and not needed and task.activity is None:
+        if needed or task.result is not IN_MEMORY or task.activity is not None:
+            withdraw(ledger, task)  # the table says so wherever it stands
+        elif task.dependents or task.holders:
+            task.hold = False
             drop_value(ledger, task, out)  # at once, what `settle` would do
-        else:
-            unsettled.append(task)
-    if unsettled:
+        else:  # the same in short: what nearly every task comes to
+            task.hold = False
+            ledger.nbytes -= task.nbytes
+            task.result = NOTHING
+            del tasks[key]
+            out.append(DropData(key, task.entry))
+            out.append(ReleaseWorkerData(key))
+    if ledger.unsettled:
         settle_all(ledger, out)
 
 

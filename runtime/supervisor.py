@@ -1,12 +1,12 @@
 """The supervisor: one nursery that owns the machine's task and the actors.
 
-Stimuli come in through one channel, in batches; one task takes them, has the machine handle each,
-and carries out the instructions in their order: it resolves references and drops payloads at
-once, before anything reaches an actor, so that no drop can overtake a use.
+Stimuli come into one inbox, in batches; one task takes them, has the machine handle them, some
+hundreds at a time, and carries out the instructions in their order: it resolves references and
+drops payloads at once, before anything reaches an actor, so that no drop can overtake a use.
 
-The machine's task waits for nothing but stimuli. The channels have no bound, and need none: what
-is in them is bounded by what is under way, since an actor is only told of an attempt that holds
-a slot, and owes one stimulus for it. What a user submits is bounded by the user.
+The machine's task waits for nothing but stimuli. The inbox and the actors' channels have no bound,
+and need none: what is in them is bounded by what is under way, since an actor is only told of an
+attempt that holds a slot, and owes one stimulus for it. What a user submits is bounded by the user.
 
 A crash of an actor is contained by its keeper (`keeper`): what it owed ends with a failure, and it
 is started again, within limits. Past the limits, or if the machine itself finds a fault, the worker
@@ -14,9 +14,10 @@ fails: everybody who waits is told why, and nobody waits for ever.
 """
 
 import logging
-import math
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import trio
@@ -30,6 +31,7 @@ from trouper.actors.job import NO_INPUTS, Job, terminal_stimulus
 from trouper.actors.store import Store
 from trouper.actors.threads import ThreadPool
 from trouper.actors.timers import Timer, over
+from trouper.runtime.bulk import Answers
 from trouper.runtime.errors import StimulusError, WorkerFailed
 from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.keeper import Keeper, RestartPolicy
@@ -48,7 +50,7 @@ from trouper.wire.instructions import (
     Report,
     RetryBusyWorkerLater,
 )
-from trouper.wire.stimuli import GatherNetworkFailure, Secede, Stimulus
+from trouper.wire.stimuli import GatherNetworkFailure, Stimulus
 from trouper.wire.vocabulary import Key
 
 logger = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ class Listener(Protocol):
     heeded: frozenset[type[Report]]
     """The reports that it wants to hear of."""
 
-    def on_report(self, report: Report) -> None:
+    def on_reports(self, reports: Sequence[Report]) -> None:
         """What has become of the work, in the order of events."""
         ...
 
@@ -80,6 +82,9 @@ class Listener(Protocol):
         """The supervisor has given up."""
         ...
 
+
+AT_ONCE = 250
+"""Stimuli handled before what they lead to is carried out."""
 
 BATCH_LIMIT = 1000
 """Stimuli handled in one go before other tasks get their turn."""
@@ -117,14 +122,21 @@ class Supervisor:
         self.recorder = recorder
         self.store = store
         self._listener = listener
-        self._stimuli_out, self._stimuli_in = trio.open_memory_channel[Sequence[Stimulus]](math.inf)
+        self._inbox: deque[Sequence[Stimulus]] = deque()
+        """Batches, from wherever, that the machine's task has not taken yet. A deque and an event,
+        for a channel takes thrice the time, and a task that is awaited by itself waits for it."""
+        self._filled = trio.Event()
+        """The inbox is not empty, or there will be nothing more in it."""
+        self._ended = False
+        """Nothing more comes."""
         to_actors = (store, self._queue, restart_policy)
         self._jobs = Keeper("execute", execute, *to_actors, self._end_job)
         self._keepers: list[Keeper[Any]] = [self._jobs]
         self._followers: dict[type[Instruction], Callable[[Any], None]] = dict.fromkeys(
             (Gather, CancelGather, RetryBusyWorkerLater, FindMissingLater), _refuse
         )
-        """Who follows the instructions that not every worker can be given."""
+        """Who follows the instructions that are rare, or that not every worker can be given."""
+        self._followers[CancelExecute] = self._cancel
         if gather is not None:
             gathers = Keeper("gather", gather, *to_actors, _end_gather)
             self._keepers.append(gathers)
@@ -136,8 +148,6 @@ class Supervisor:
         self.closed = False
         self._batch: list[Stimulus] | None = None
         """Sent, and not taken by the machine's task yet."""
-        self._untaken = 0
-        """Batches that it has not taken yet, from wherever."""
         self._stepper: Stepper | None = None
         # A cancellation from outside ends the block that the worker is for, and the block then ends
         # what runs, in order: until it has, the machine goes on.
@@ -145,6 +155,7 @@ class Supervisor:
         self.threads = ThreadPool(
             machine.ledger.config.slots["thread"],
             name,
+            store,
             self._deliver,
             trio.lowlevel.current_trio_token(),
         )
@@ -159,9 +170,19 @@ class Supervisor:
             self._batch.append(stimulus)
 
     @trio.lowlevel.enable_ki_protection
+    def send_all(self, stimuli: list[Stimulus]) -> None:
+        """Queue stimuli, as `send` does with each. The list does not change any more."""
+        if self._batch is None:
+            self._queue(stimuli)
+        else:
+            self._batch += stimuli
+
+    @trio.lowlevel.enable_ki_protection
     def _queue(self, batch: Sequence[Stimulus]) -> None:
-        self._stimuli_out.send_nowait(batch)
-        self._untaken += 1
+        if self._ended:
+            raise trio.ClosedResourceError
+        self._inbox.append(batch)
+        self._filled.set()
 
     @property
     def owed(self) -> list[Job]:
@@ -178,7 +199,7 @@ class Supervisor:
 
     def is_idle(self) -> bool:
         """Whether all stimuli are handled, and no attempt and no timer is owed."""
-        if self._untaken or self.threads.owed:
+        if self._inbox or self.threads.owed:
             return False
         if self._stepper is not None and self._stepper.waiting:
             return False
@@ -201,7 +222,8 @@ class Supervisor:
     def close(self) -> None:
         """End `run` when the stimuli that are queued have been handled. Idempotent."""
         self._expect_end()
-        self._stimuli_out.close()
+        self._ended = True
+        self._filled.set()
 
     def abandon(self) -> None:
         """End `run` without waiting for the attempts that run. Idempotent."""
@@ -248,24 +270,20 @@ class Supervisor:
 
     @trio.lowlevel.enable_ki_protection
     async def _run_machine(self) -> None:
-        stimuli = self._stimuli_in
-        async for first in stimuli:
-            batch: Sequence[Stimulus] = first
+        inbox = self._inbox
+        while inbox or not self._ended:
+            await self._filled.wait()
             handled = 0
-            while True:
+            while inbox and handled < BATCH_LIMIT:
                 self._batch = None  # whoever sends from now on begins another
-                self._untaken -= 1
+                batch = inbox.popleft()
                 if self._stepper is None:
                     self._handle(batch)
                 else:
                     await self._stepper.lead(batch, self._handle_alone)
                 handled += len(batch)
-                if handled >= BATCH_LIMIT:
-                    break
-                try:
-                    batch = stimuli.receive_nowait()
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
+            if not inbox and not self._ended:
+                self._filled = trio.Event()
             self._end_batch()
 
     def _end_batch(self) -> None:
@@ -281,37 +299,57 @@ class Supervisor:
         self._end_batch()
 
     def _handle(self, batch: Sequence[Stimulus]) -> None:
-        specs, values, followers = self.store.specs, self.store.values, self._followers
-        handle, recorder = self.machine.handle, self.recorder
-        answers = None if recorder is None else recorder.begin(batch)
-        on_report, heeded = self._listener.on_report, self._listener.heeded
-        for stimulus in batch:
+        if len(batch) > AT_ONCE:
+            for first in range(0, len(batch), AT_ONCE):
+                self._handle(batch[first : first + AT_ONCE])
+            return
+        recorder = self.recorder
+        answers: Answers = [] if recorder is None else recorder.begin(batch)
+        done = 0
+        while True:
             try:
-                instructions = handle(stimulus)
+                self.machine.handle_all(batch, answers)
             except Exception as error:
-                if recorder is not None:
+                self._carry_out(answers[done:])
+                refused = batch[len(answers)]
+                if recorder is None:
+                    answers.append(())
+                else:
                     recorder.raised(error)
                 if not isinstance(error, StimulusError):
                     raise
-                self._listener.on_stimulus_refused(stimulus, error)
-                continue
-            if answers is not None:
-                answers.append(instructions)
-            for instruction in instructions:
-                # By type and not `match`: each is on the way of every task.
-                kind = type(instruction)
-                if kind is Execute:
-                    self._execute(instruction)  # type: ignore[arg-type]
-                elif kind is DropSpec:
-                    del specs[instruction.spec_id]  # type: ignore[union-attr]
-                elif kind is DropData:
-                    del values[instruction.key, instruction.attempt]  # type: ignore[union-attr]
-                elif kind in heeded:
-                    on_report(instruction)  # type: ignore[arg-type]
-                elif kind is CancelExecute:
-                    self._cancel(instruction)  # type: ignore[arg-type]
-                elif kind in followers:
-                    followers[kind](instruction)
+                self._listener.on_stimulus_refused(refused, error)
+                done = len(answers)
+            else:
+                self._carry_out(answers[done:])
+                return
+
+    def _carry_out(self, answers: Answers) -> None:
+        store, submit = self.store, self.threads.submit
+        specs, values, heeded = store.specs, store.values, self._listener.heeded
+        reports: list[Report] = []
+        told: Any  # by its type and not by `match`: nearly all are on the way of every task
+        for told in chain.from_iterable(answers):
+            kind = type(told)
+            if kind is Execute:
+                if told.executor == THREAD and not told.inputs:  # `_execute`, in plain
+                    spec = specs[told.spec_id]
+                    submit(Job(told.key, told.attempt, spec, NO_INPUTS, self, True))
+                else:
+                    self._execute(told)
+            elif kind is DropSpec:
+                del specs[told.spec_id]
+            elif kind in heeded:
+                reports.append(told)
+            elif kind is DropData:
+                if reports:  # which may be of this very value
+                    self._listener.on_reports(reports)
+                    reports = []
+                del values[told.key, told.attempt]
+            elif kind in self._followers:
+                self._followers[kind](told)
+        if reports:
+            self._listener.on_reports(reports)
 
     def _execute(self, execute: Execute) -> None:
         attempt = execute.attempt
@@ -333,15 +371,12 @@ class Supervisor:
         else:
             self._jobs.tell(cancel)
 
-    def _deliver(self, batch: list[Job | Secede]) -> None:
+    def _deliver(self, batch: Sequence[Stimulus]) -> None:
         """What threads bring, in the event loop."""
         if self.closed:  # left without waiting for them, or failed
             self._listener.on_batch_end()
-            return
-        store = self.store
-        self._queue(
-            [terminal_stimulus(item, store) if isinstance(item, Job) else item for item in batch]
-        )
+        else:
+            self._queue(batch)
 
     # What becomes of what a crashed actor owed
 

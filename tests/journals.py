@@ -9,13 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import msgspec
 from gates import PATIENCE_S
 from model import World
 from monkey import CONFIGS, DRAWS
 
 from trouper.runtime.debugging.notation import STIMULI, read
 from trouper.runtime.errors import StimulusError
+from trouper.runtime.journal.batches import split
 from trouper.runtime.journal.format import Header, Noted
 from trouper.runtime.journal.frames import MAGIC
 from trouper.runtime.journal.options import JournalOptions
@@ -174,19 +174,12 @@ def record_spans(path: Path) -> list[list[tuple[int, int]]]:
     (_, header_end), *frames = frame_spans(path)
     spans = [[(0, header_end)]]
     for begin, end in frames:
-        checks = begin + 10 + int.from_bytes(data[begin + 5 : begin + 9], "big")
-        nbytes: list[int] = msgspec.msgpack.decode(data[begin + 10 : checks])[1]
-        row = checks + 4 * len(nbytes)
+        sizes = [len(row) for row in split(data[begin + 5 : end - 4]).each_row()]
+        row = end - 4 - sum(sizes)
         first = len(spans)
-        for place, length in enumerate(nbytes):
-            check = checks + 4 * place
-            spans.append([(check, check + 4), (row, row + length)])
+        for length in sizes:
+            spans.append([(row, row + length)])
             row += length
-        spans[first].append((begin, checks))
+        spans[first].append((begin, end - 4 - sum(sizes)))
         spans[-1].append((row, end))
     return spans
-
-
-def record_ends(path: Path) -> list[int]:
-    """Where the header and each record end in a segment: what is cut off behind that is torn."""
-    return [max(end for _, end in spans) for spans in record_spans(path)]

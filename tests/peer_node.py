@@ -14,7 +14,7 @@ a scheduler, `Node` says again who holds what is missing.
 import json
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
@@ -108,7 +108,11 @@ class Node:
         self.network_failures += isinstance(stimulus, GatherNetworkFailure)
         return self._handle(stimulus)
 
-    def on_report(self, report: Report) -> None:
+    def on_reports(self, reports: Sequence[Report]) -> None:
+        for report in reports:
+            self._on_report(report)
+
+    def _on_report(self, report: Report) -> None:
         if isinstance(report, AddKeys):
             self.added.update(report.keys)
         elif isinstance(report, TaskFinished):

@@ -71,7 +71,7 @@ BAD_INPUT: list[tuple[Callable[[Path], object], str]] = [
     (directory, "is a directory"),
     (lambda path: path.write_text("Dear diary"), "is no journal"),
     (lambda path: path.write_bytes(b""), "is empty"),
-    (newer_format, "has format 99, and this trouper reads format 3"),
+    (newer_format, "has format 99, and this trouper reads format 4"),
     (cut_header, "is cut off within its header"),
 ]
 

@@ -67,10 +67,11 @@ def body_of(delivery: Delivery) -> bytes:
 class Two:
     """Both sides of a session over one connection, and the streams that it has."""
 
-    def __init__(self, *, resumable: bool = False) -> None:
-        self.dialled = DialledSession(endpoint("worker", LIMITS), "id", resumable=resumable)
-        self.reception = Reception(endpoint("scheduler", LIMITS), token=None)
-        self.dialler = Connection(self.dialled, LIMITS)
+    def __init__(self, *, resumable: bool = False, limits: Limits = LIMITS) -> None:
+        self.limits = limits
+        self.dialled = DialledSession(endpoint("worker", limits), "id", resumable=resumable)
+        self.reception = Reception(endpoint("scheduler", limits), token=None)
+        self.dialler = Connection(self.dialled, limits)
         self.listener: Connection | None = None
         self.lines: tuple[Line, Line]
 
@@ -85,7 +86,7 @@ class Two:
         answer = greeting.receive_data(hello, trio.current_time())
         assert isinstance(answer, Admitted)
         if self.listener is None:
-            self.listener = Connection(answer.session, LIMITS)
+            self.listener = Connection(answer.session, self.limits)
             nursery.start_soon(self.dialler.watch_clock)
             nursery.start_soon(self.listener.watch_clock)
         self.listener.take(answer.events)
@@ -352,6 +353,20 @@ async def test_answer_is_written_at_once_and_what_follows_without_a_pause_togeth
         assert arrived_at(sides.sockets[0]) == written
         assert body_of(await dialler.receive()) == b"answer"
         assert [body_of(await dialler.receive()) for _ in range(10)] == [b"more"] * 10
+
+
+async def test_of_many_messages_some_are_written_before_who_sends_them_pauses() -> None:
+    async with at_work(TwoOverSockets(resumable=True, limits=Limits())) as sides:
+        dialler, listener = sides.both()
+        for i in range(100):
+            dialler.send_nowait(b"%d" % i)
+        with pytest.raises(BlockingIOError):
+            arrived_at(sides.sockets[1])
+        for i in range(100, 1000):
+            dialler.send_nowait(b"%d" % i)
+        assert arrived_at(sides.sockets[1])
+        for i in range(1000):
+            assert body_of(await listener.receive()) == b"%d" % i
 
 
 @pytest.mark.parametrize("resumable", [False, True])

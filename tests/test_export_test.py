@@ -113,7 +113,7 @@ def test_it_is_a_file_for_pytest(tmp_path: Path) -> None:
 
 
 def test_a_life_that_does_not_begin_with_an_empty_machine(tmp_path: Path) -> None:
-    life = told("update-data v:8:int #-1") + told("pause\nunpause") * 4000 + told("free-keys v")
+    life = told("update-data v:8:int #-1") + told("unpause") * 16_000 + told("free-keys v")
     record(tmp_path / "j", life, max_nbytes=1 << 16)
     journal = Journal.open(tmp_path / "j")
     gone = "any(isinstance(word, ReleaseWorkerData) for word in instructions)"

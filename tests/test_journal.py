@@ -22,7 +22,6 @@ from journals import (
     plain_life,
     random_life,
     record,
-    record_ends,
     record_spans,
 )
 from soak_journal import kill_census
@@ -241,17 +240,18 @@ def test_what_is_no_journal(tmp_path: Path) -> None:
 
 def test_a_torn_end_is_cut_off_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    record(path, plain_life(10))
-    data, ends = path.read_bytes(), record_ends(path)
-    for end in range(frame_spans(path)[-2][1], len(data)):
+    record(path, plain_life(10), flush="fsync")
+    data, ends = path.read_bytes(), [end for _, end in frame_spans(path)]
+    counts = (0, 10, 20, 30)
+    for end in range(ends[-2], len(data)):
         path.write_bytes(data[:end])
-        whole = sum(e <= end for e in ends) - 1
-        torn_nbytes = end - ends[whole]
+        frames = sum(e <= end for e in ends) - 1
+        whole, torn_nbytes = counts[frames], end - ends[frames]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             journal = Journal.open(path)
         assert journal.verify() == journal.last == whole
-        message = f"in the middle of record {whole + 1}; its last {torn_nbytes} bytes are cut off"
+        message = f"begins with record {whole + 1}; its last {torn_nbytes} bytes are cut off"
         assert [str(w.message).endswith(message) for w in caught] == [True] * bool(torn_nbytes)
         assert all(w.category is JournalWarning for w in caught)
         assert [str(w.message) for w in caught] == journal.warnings
@@ -261,7 +261,7 @@ def test_a_segment_that_had_just_begun_is_left_out(rotated: tuple[Path, dict[int
     path, _ = rotated
     begins = Journal.open(path).segments[-1].header.first
     data = path.read_bytes()
-    for end in (0, 1, len(MAGIC), 30, record_ends(path)[0] - 1):
+    for end in (0, 1, len(MAGIC), 30, frame_spans(path)[0][1] - 1):
         path.write_bytes(data[:end])
         with pytest.warns(JournalWarning, match=r"(empty|within its header); it is left"):
             journal = Journal.open(path)
@@ -269,12 +269,12 @@ def test_a_segment_that_had_just_begun_is_left_out(rotated: tuple[Path, dict[int
         assert journal.last == begins - 1
 
 
-def test_of_a_thousand_corrupt_bytes_each_is_found_where_it_is(tmp_path: Path) -> None:
+def test_of_a_thousand_flipped_bits_each_is_found_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "j"
     config, stimuli = random_life(seed=11, steps=60)
-    record(path, stimuli, config)
+    record(path, stimuli, config, batch=25, flush="fsync")
     rng = Random(0)
-    data = path.read_bytes()[:-3]  # the last record is torn
+    data = path.read_bytes()[:-3]  # the last batch is torn
     named = {
         place: n
         for n, spans in enumerate(record_spans(path))
@@ -287,7 +287,7 @@ def test_of_a_thousand_corrupt_bytes_each_is_found_where_it_is(tmp_path: Path) -
     for _ in range(1000):
         place = rng.randrange(len(data))
         changed = bytearray(data)
-        changed[place] ^= rng.randrange(1, 256)
+        changed[place] ^= 1 << rng.randrange(8)
         path.write_bytes(changed)
         n = named[place]
         if n == 0:  # the magic, or the header
@@ -298,10 +298,10 @@ def test_of_a_thousand_corrupt_bytes_each_is_found_where_it_is(tmp_path: Path) -
             warnings.simplefilter("ignore", JournalWarning)
             journal = Journal.open(path)
         found, corrupt = readable(journal)
-        if place >= torn_begin:  # of a batch that is torn, whatever is whole is read
+        if place >= torn_begin:  # of a batch that is torn, nothing is read
             in_torn_end += 1
-            assert repr(found) == repr(list(stimuli[: min(n, len(stimuli)) - 1]))
-            assert corrupt in (n, None)
+            assert repr(found) == repr(list(stimuli[:50]))
+            assert corrupt in (51, None)
         else:
             assert repr(found) == repr(list(stimuli[: n - 1]))
             assert corrupt == n
@@ -311,6 +311,27 @@ def test_of_a_thousand_corrupt_bytes_each_is_found_where_it_is(tmp_path: Path) -
     assert in_torn_end > 0
 
 
+def test_where_more_than_a_bit_is_changed_the_first_record_of_the_batch_is_named(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "j"
+    config, stimuli = random_life(seed=11, steps=60)
+    record(path, stimuli, config, batch=20, flush="fsync")
+    rng = Random(0)
+    data = path.read_bytes()
+    _, *batches = frame_spans(path)
+    for number in range(300):
+        begin, end = batches[number % 3]
+        changed = bytearray(data)
+        for place in rng.sample(range(begin, end), 1 + number % 2):
+            changed[place] ^= rng.choice([3, 0x81, 0x37, 0xFF])
+        path.write_bytes(changed)
+        n = number % 3 * 20 + 1
+        found, corrupt = readable(Journal.open(path))
+        assert corrupt == n
+        assert repr(found) == repr(list(stimuli[: n - 1]))
+
+
 def test_corrupt_bytes_in_any_segment(rotated: tuple[Path, dict[int, str]]) -> None:
     path, prints = rotated
     whole = Journal.open(path)
@@ -318,7 +339,7 @@ def test_corrupt_bytes_in_any_segment(rotated: tuple[Path, dict[int, str]]) -> N
         data = segment.path.read_bytes()
         spans = record_spans(segment.path)
         middle = len(spans) // 2
-        for place, nth in ((spans[1][-1][0] + 1, 1), (spans[middle][1][0], middle), (-1, -1)):
+        for place, nth in ((spans[1][-1][0] + 1, 1), (spans[middle][0][0], middle), (-1, -1)):
             changed = bytearray(data)
             changed[place] ^= 0x10
             segment.path.write_bytes(changed)

@@ -18,9 +18,9 @@ from journals import (
 )
 
 from trouper.runtime.errors import JournalError, StimulusError
-from trouper.runtime.journal.format import BATCH
+from trouper.runtime.journal.batches import BATCH
 from trouper.runtime.journal.journal import Journal
-from trouper.runtime.journal.recorder import BULK, Recorder
+from trouper.runtime.journal.recorder import BULK, ENDLESS, Recorder
 from trouper.runtime.journal.writer import JournalStatus
 from trouper.runtime.machine import Machine
 from trouper.wire.stimuli import (
@@ -85,16 +85,18 @@ def test_small_batches_become_bytes_when_there_are_enough_of_them(
     assert recorder.status().records == count
     assert stimuli_in(tmp_path / "j") == [Pause()] * count
     each = ceil(BULK / batch) * batch
-    assert len(frame_spans(tmp_path / "j")) == 1 + ceil(count / each)
+    full, rest = divmod(count, each)
+    frames = full * ceil(each / BATCH) + ceil(rest / BATCH)
+    assert len(frame_spans(tmp_path / "j")) == 1 + frames
 
 
 def test_a_batch_without_an_end_is_written_in_parts(tmp_path: Path) -> None:
     recorder = Recorder(Machine(), "w", options(tmp_path / "j"))
-    for _ in range(BATCH + 1):
+    for _ in range(ENDLESS + 1):
         recorder.handle(Pause())
     recorder.close()
-    assert stimuli_in(tmp_path / "j") == [Pause()] * (BATCH + 1)
-    assert len(frame_spans(tmp_path / "j")) == 1 + 2
+    assert stimuli_in(tmp_path / "j") == [Pause()] * (ENDLESS + 1)
+    assert len(frame_spans(tmp_path / "j")) == 1 + ceil(ENDLESS / BATCH) + 1
 
 
 def test_every_batch_is_written_at_once_if_it_is_to_be_on_the_disk(tmp_path: Path) -> None:

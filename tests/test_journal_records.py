@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 from journals import header, noted, random_life
 
-import trouper.runtime.journal.rows as journal_rows
 from trouper.runtime.errors import CorruptJournal, StimulusError
-from trouper.runtime.journal.batches import Summary, join, numbers_to_bytes
-from trouper.runtime.journal.format import NOTHING, STIMULI, STIMULUS_TYPES, Kind, Record, pack
-from trouper.runtime.journal.frames import FrameReader
+from trouper.runtime.journal.batches import BATCH, join
+from trouper.runtime.journal.format import STIMULI, STIMULUS_TYPES, Kind, Record, op_of
+from trouper.runtime.journal.frames import FrameReader, FrameWriter
 from trouper.runtime.journal.records import RecordReader, RecordWriter
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import DropData, DropSpec, Instruction
 from trouper.wire.stimuli import (
     ComputeTask,
-    ExecuteFailure,
     FreeKeys,
     Pause,
     Secede,
@@ -40,9 +38,9 @@ def write(told: Sequence[Told]) -> bytes:
     data = b""
     for begin in range(0, len(told), FRAME):
         batch = told[begin : begin + FRAME]
-        frame, _, failure = writer.batch(noted([t[1:] for t in batch], [t[0] for t in batch]))
+        frames, _, failure = writer.write(noted([t[1:] for t in batch], [t[0] for t in batch]))
         assert failure is None
-        data += frame
+        data += frames
     return data
 
 
@@ -76,31 +74,26 @@ def test_stimuli_of_every_kind_come_back() -> None:
         if isinstance(answer, str):
             assert (record.error, record.kinds, record.digest) == (answer, (), None)
         else:
-            kinds = tuple([str(word.__struct_config__.tag) for word in answer])
+            kinds = tuple([op_of(type(word)) for word in answer])
             assert (record.error, record.kinds) == ("", kinds)
             assert (record.digest is None) == (not answer)
 
 
-def test_keys_that_were_said_lately_are_short() -> None:
-    key = "k" * 500
-    said: list[Told] = [(0, Secede(key, 1), [])]
-    again: list[Told] = [(1, ExecuteFailure(key, 1, "E"), []), (2, FreeKeys((key,)), [])]
-    assert len(write(said + again)) - len(write(said)) < 150
-    assert [record.stimulus for record in read(write(said + again))] == [
-        stimulus for _, stimulus, _ in said + again
-    ]
-
-
-def test_keys_may_be_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_rows, "PLACES", 5)
-    told: list[Told] = []
-    for number in range(120):
-        size = (3, 5, 6, 13)[number // 30]
-        keys = tuple([f"k{(number + i) % size}" for i in range(4)])
-        told.append((number // 7, Secede(keys[0], number), []))
-        told.append((number // 7, ComputeTask(keys[1], 1, 1, local=keys), []))
-        told.append((number // 7, FreeKeys(keys), []))
-    assert [record.stimulus for record in read(write(told))] == [s for _, s, _ in told]
+def test_many_records_stand_in_several_frames() -> None:
+    count = 2 * BATCH + 3
+    stimuli = [Secede("k", number) for number in range(count)]
+    answers = [[DropData("k", number)] * (number % 3) for number in range(count)]
+    times_us = [number // 5 * 7 for number in range(count)]
+    made = noted(zip(stimuli, answers, strict=True), times_us)
+    made.errors.update({0: "Zero", BATCH: "Oops", count - 1: "Last"})
+    data, written, _ = RecordWriter(0).write(made)
+    assert written == count
+    assert len(list(FrameReader(io.BytesIO(data), len(data)).bodies())) == 3
+    records = read(data)
+    assert [record.stimulus for record in records] == stimuli
+    assert [record.at_us for record in records] == times_us
+    assert [len(record.kinds) for record in records] == [len(answer) for answer in answers]
+    assert {r.n - 1: r.error for r in records if r.error} == made.errors
 
 
 def test_long_answers_keep_their_kinds() -> None:
@@ -133,16 +126,26 @@ def test_numbers_of_other_types_become_plain_ones() -> None:
 def test_before_what_no_journal_can_hold_the_segment_ends(bad: Stimulus, message: str) -> None:
     writer = RecordWriter(0)
     told: list[tuple[Stimulus, Sequence[Instruction]]] = [(Pause(), [DropData("a", 1)]), (bad, [])]
-    frame, size, failure = writer.batch(noted([*told, (Unpause(), [DropSpec("a", 1)])]))
+    frame, size, failure = writer.write(noted([*told, (Unpause(), [DropSpec("a", 1)])]))
     assert size == 1
     assert message in str(failure)
     (record,) = read(frame)
     assert (record.stimulus, record.kinds) == (Pause(), ("drop-data",))
-    assert RecordWriter(0).batch(noted(told[1:]))[:2] == (b"", 0)
+    assert RecordWriter(0).write(noted(told[1:]))[:2] == (b"", 0)
+
+
+def test_of_what_stands_behind_it_nothing_is_told() -> None:
+    told: list[tuple[Stimulus, Sequence[Instruction] | str]] = [
+        *((Pause(), "First"), (FreeKeys(("\ud800",)), []), (Pause(), "Last"))
+    ]
+    data, _, _ = RecordWriter(0).write(noted(told))
+    (body,) = FrameReader(io.BytesIO(data), len(data)).bodies()
+    (batch,) = RecordReader(header()).read(body)
+    assert batch.errors == {0: "First"}
 
 
 def test_an_answer_that_no_journal_can_hold_ends_it_too() -> None:
-    frame, size, failure = RecordWriter(0).batch(noted([(Pause(), [DropData("\ud800", 1)])]))
+    frame, size, failure = RecordWriter(0).write(noted([(Pause(), [DropData("\ud800", 1)])]))
     assert (frame, size) == (b"", 0)
     assert failure is not None
 
@@ -162,45 +165,38 @@ def reader_of(stimuli: tuple[Kind, ...]) -> RecordReader:
 
 def frame(*rows: Sequence[object], **changes: Any) -> bytes:
     """A batch of such rows, which led to nothing."""
-    packed = [pack(row) for row in rows]
     count = len(rows)
     fields: dict[str, Any] = {
         "after_us": [0] * count,
-        "nbytes": [len(row) for row in packed],
-        "digests": numbers_to_bytes([NOTHING] * count),
+        "digests": [0] * count,
         "counts": [0] * count,
         "kinds": b"",
         "errors": {},
+        "rows": rows,
     }
-    return RecordWriter(0).frames.frame(join(Summary(**(fields | changes)), packed, 0))
+    return FrameWriter().frame(join(tuple((fields | changes).values()), bytearray()))
 
 
-CODES = {kind.op: code for code, kind in enumerate(STIMULI)}
+TAGS = {kind.op: tag for tag, kind in enumerate(STIMULI)}
 
 
 def test_a_field_that_was_not_there_yet_has_its_default() -> None:
     reader = reader_of(kinds(secede=("key", "attempt")))
-    (record,) = read(frame((CODES["secede"], "k", 3)), reader)
+    (record,) = read(frame((TAGS["secede"], "k", 3)), reader)
     assert record.stimulus == Secede("k", 3, None)
 
 
 def test_a_field_that_is_there_no_more_is_left_out() -> None:
     reader = reader_of(kinds(secede=("mood", "attempt", "key")))
-    (record,) = read(frame((CODES["secede"], {"mood": 1}, 3, "k")), reader)
+    (record,) = read(frame((TAGS["secede"], {"mood": 1}, 3, "k")), reader)
     assert record.stimulus == Secede("k", 3)
 
 
-def test_kinds_may_come_in_another_order_and_keys_are_still_remembered() -> None:
+def test_kinds_may_come_in_another_order() -> None:
     reader = reader_of(tuple(reversed(STIMULI)))
-    secede, free = [len(STIMULI) - 1 - CODES[op] for op in ("secede", "free-keys")]
-    rows = (secede, "a", 1, None), (secede, "b", 1, None), (free, [1, "c", 0]), (secede, 1, 2, None)
-    records = read(frame(*rows), reader)
-    assert [r.stimulus for r in records] == [
-        Secede("a", 1),
-        Secede("b", 1),
-        FreeKeys(("b", "c", "a")),
-        Secede("b", 2),
-    ]
+    secede, free = [len(STIMULI) - 1 - TAGS[op] for op in ("secede", "free-keys")]
+    records = read(frame((secede, "a", 1, None), (free, ["b", "a"])), reader)
+    assert [record.stimulus for record in records] == [Secede("a", 1), FreeKeys(("b", "a"))]
 
 
 def records_before(reader: RecordReader, data: bytes) -> tuple[list[Record], CorruptJournal]:
@@ -216,7 +212,7 @@ def records_before(reader: RecordReader, data: bytes) -> tuple[list[Record], Cor
 
 def test_a_kind_that_is_unknown_now_is_an_error_where_it_occurs() -> None:
     reader = reader_of((*STIMULI, Kind("levitate", ("height",))))
-    pause, levitate = (CODES["pause"],), (len(STIMULI), 3)
+    pause, levitate = (TAGS["pause"],), (len(STIMULI), 3)
     records, error = records_before(reader, frame(pause, pause, levitate, pause))
     assert [record.n for record in records] == [1, 2]
     assert str(error).startswith("record 3 cannot be read: ")
@@ -228,17 +224,17 @@ def test_a_kind_that_is_unknown_now_is_an_error_where_it_occurs() -> None:
     [
         (),
         (99,),
-        (CODES["pause"], "late"),
-        (CODES["free-keys"], [7]),
-        (CODES["free-keys"], 7),
-        (CODES["free-keys"],),
-        (CODES["free-keys"], ["k", -1]),
-        (CODES["secede"], 3, 1, None),
+        (TAGS["pause"], "late"),
+        (TAGS["free-keys"], [7]),
+        (TAGS["free-keys"], 7),
+        (TAGS["free-keys"],),
+        (TAGS["free-keys"], ["k", 0]),
+        (TAGS["secede"], 3, 1, None),
     ],
 )
 def test_a_record_that_makes_no_sense_is_named(row: tuple[object, ...]) -> None:
     records, error = records_before(
-        RecordReader(header(first=7)), frame((CODES["pause"],), row, (CODES["unpause"],))
+        RecordReader(header(first=7)), frame((TAGS["pause"],), row, (TAGS["unpause"],))
     )
     assert [record.stimulus for record in records] == [Pause()]
     assert str(error).startswith("record 8 cannot be read: ")
@@ -248,11 +244,9 @@ def test_a_record_that_makes_no_sense_is_named(row: tuple[object, ...]) -> None:
     "changes",
     [
         {"after_us": ["late"]},
-        {"after_us": []},
-        {"nbytes": []},
-        {"nbytes": [3]},
-        {"digests": b"\0\0\0"},
-        {"digests": bytes(8)},
+        {"after_us": [1, 2]},
+        {"digests": []},
+        {"digests": [0, 0]},
         {"counts": []},
         {"counts": [1]},
         {"kinds": b"\0"},
@@ -263,7 +257,7 @@ def test_a_record_that_makes_no_sense_is_named(row: tuple[object, ...]) -> None:
 def test_a_summary_that_makes_no_sense_is_an_error_at_its_first_record(
     changes: dict[str, Any],
 ) -> None:
-    whole, bad = frame((CODES["pause"],)), frame((CODES["pause"],), **changes)
+    whole, bad = frame((TAGS["pause"],)), frame((TAGS["pause"],), **changes)
     assert len(read(whole)) == 1
     records, error = records_before(RecordReader(header()), bad)
     assert records == []
@@ -278,6 +272,6 @@ def test_bytes_that_are_no_batch_are_named() -> None:
 
 def test_required_fields_are_required() -> None:
     reader = reader_of(kinds(secede=("key",)))
-    _, error = records_before(reader, frame((CODES["secede"], "k")))
+    _, error = records_before(reader, frame((TAGS["secede"], "k")))
     assert str(error).startswith("record 1 cannot be read: ")
     assert msgspec.structs.fields(Secede)[1].required

@@ -124,7 +124,7 @@ REFUSED: Told = (ExecuteSuccess("b", 7, 0, "int"), "StimulusError")
 
 def batch_of(*told: Told, first: int = 1) -> Batch:
     """As it is read from a journal."""
-    frame, _, failure = RecordWriter(0).batch(noted(told))
+    frame, _, failure = RecordWriter(0).write(noted(told))
     assert failure is None
     (body,) = FrameReader(io.BytesIO(frame), len(frame)).bodies()
     (batch,) = RecordReader(header(first=first)).read(body)

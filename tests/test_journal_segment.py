@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from journals import header, plain_life, record, record_ends
+from journals import frame_spans, header, plain_life, record
 
 from trouper.runtime.errors import CorruptJournal, JournalError
 from trouper.runtime.journal.format import Header, Record, pack
@@ -32,8 +32,8 @@ def records_in(segment: Segment, following: Header | None = None) -> list[Record
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A segment of 12 records."""
-    record(tmp_path / "j", plain_life(4))
+    """A segment of 12 records, in two frames."""
+    record(tmp_path / "j", plain_life(4), batch=9, flush="fsync")
     return tmp_path / "j"
 
 
@@ -50,9 +50,10 @@ def test_a_segment_without_records(tmp_path: Path) -> None:
     assert segment.measure() == (0, 0)
 
 
-def test_wherever_it_is_cut_the_whole_records_are_read(path: Path) -> None:
+def test_wherever_it_is_cut_the_whole_batches_are_read(path: Path) -> None:
     data = path.read_bytes()
-    begin, ends = header_nbytes(path), record_ends(path)
+    begin = header_nbytes(path)
+    ends = [end for _, end in frame_spans(path)]
     for end in [*range(0, begin, 50), *range(begin - 1, len(data))]:
         path.write_bytes(data[:end])
         if end < begin:
@@ -61,9 +62,10 @@ def test_wherever_it_is_cut_the_whole_records_are_read(path: Path) -> None:
             continue
         count, torn_nbytes = Segment(path).measure()
         assert len(records_in(Segment(path))) == count
-        assert count == sum(record_end <= end for record_end in ends) - 1
-        assert torn_nbytes == end - ends[count]
-    assert len(ends) == 13
+        whole = sum(frame_end <= end for frame_end in ends) - 1
+        assert count == (0, 9, 12)[whole]
+        assert torn_nbytes == end - ends[whole]
+    assert len(ends) == 3
 
 
 @pytest.mark.parametrize(
@@ -95,14 +97,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused_whatever_is_in_it(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    fields = msgspec.to_builtins(header()) | {"format": 4} | changes
-    with pytest.raises(JournalError, match="has format 4, and this trouper reads format 3"):
+    fields = msgspec.to_builtins(header()) | {"format": 5} | changes
+    with pytest.raises(JournalError, match="has format 5, and this trouper reads format 4"):
         Segment(write(tmp_path / "j", fields))
 
 
 def test_an_older_format_is_refused_likewise(tmp_path: Path) -> None:
-    fields = msgspec.to_builtins(header()) | {"format": 2}
-    with pytest.raises(JournalError, match="has format 2, and this trouper reads format 3"):
+    fields = msgspec.to_builtins(header()) | {"format": 3}
+    with pytest.raises(JournalError, match="has format 3, and this trouper reads format 4"):
         Segment(write(tmp_path / "j", fields))
 
 
@@ -111,7 +113,7 @@ def test_fields_of_a_header_that_came_later_are_ignored(tmp_path: Path) -> None:
     assert Segment(write(tmp_path / "j", fields)).header.name == "w"
 
 
-@pytest.mark.parametrize("fields", [7, {}, {"format": 3}, {"format": "new"}])
+@pytest.mark.parametrize("fields", [7, {}, {"format": 4}, {"format": "new"}])
 def test_a_header_that_makes_no_sense(tmp_path: Path, fields: object) -> None:
     with pytest.raises(CorruptJournal, match=r"the header of .* is corrupt") as caught:
         Segment(write(tmp_path / "j", fields))

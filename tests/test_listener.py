@@ -309,7 +309,7 @@ async def test_message_that_is_too_long_and_is_sent_ends_the_session() -> None:
     async with listening(limits=limits) as listener, stranger(listener) as socket:
         ours = session()
         link = await greeted(socket, ours)
-        ours._peer_max_message_nbytes = 1 << 30  # pyright: ignore[reportPrivateUsage]
+        ours._outbox.max_message_nbytes = 1 << 30  # pyright: ignore[reportPrivateUsage]
         ours.send(bytes(1001))
         await socket.send(ours.data_to_send(link, trio.current_time()))
         ended = await heard(socket, ours, link)

@@ -82,7 +82,7 @@ def test_attempts_are_those_of_the_shorter_life(tmp_path: Path) -> None:
 def test_what_the_journal_begins_with_is_left_out_if_it_has_nothing_to_do_with_it(
     tmp_path: Path,
 ) -> None:
-    life = told("update-data v:8:int #-1") + told("pause\nunpause") * 4000 + LOST_PEER
+    life = told("update-data v:8:int #-1") + told("unpause") * 16_000 + LOST_PEER
     record(tmp_path / "j", life, max_nbytes=1 << 16)
     journal = Journal.open(tmp_path / "j")
     assert journal.header.snapshot["tasks"]
@@ -92,7 +92,7 @@ def test_what_the_journal_begins_with_is_left_out_if_it_has_nothing_to_do_with_i
 
 
 def test_what_the_journal_begins_with_is_kept_if_it_matters(tmp_path: Path) -> None:
-    life = told("update-data v:8:int #-1") + told("pause\nunpause") * 4000 + told("free-keys v")
+    life = told("update-data v:8:int #-1") + told("unpause") * 16_000 + told("free-keys v")
     record(tmp_path / "j", life, max_nbytes=1 << 16)
     journal = Journal.open(tmp_path / "j")
     gone = Predicate("any(isinstance(word, ReleaseWorkerData) for word in instructions)")

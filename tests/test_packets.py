@@ -1,5 +1,6 @@
 """Packets from bytes, wherever those were cut, and to bytes."""
 
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ProtocolError
+from trouper.wire.events import MessageReceived as Message
 from trouper.wire.frames import Abort, Alive, Data, Frame, Lost, Piece, Shape
 from trouper.wire.limits import (
     HEAD_NBYTES,
@@ -20,7 +22,7 @@ from trouper.wire.limits import (
     PACKET_NBYTES,
     PACKET_PARTS,
 )
-from trouper.wire.packets import Incoming, PacketItem, PacketReader, packet
+from trouper.wire.packets import PacketItem, PacketReader, packet, small_packet
 
 
 def stream(*packets: tuple[list[Frame], list[Chunk]]) -> bytes:
@@ -35,25 +37,37 @@ STREAM = stream(
     ([Piece(4)], [b"ijkl"]),
     ([Lost(11)], []),
 )
-ITEMS: list[PacketItem] = [
+ITEMS: list[Frame | Message] = [
     Alive(3),
     *(Alive(3), Data(7, (2, 0, (1, 2)), 5)),
-    *(Incoming(7, (b"ab",)), Incoming(8, (b"",)), Incoming(9, (b"c", bytearray(b"de")))),
+    *(Message(7, b"ab", ()), Message(8, b"", ()), Message(9, b"c", (b"de",))),
     Data(10, ((1, 6),), 3),
     Alive(4),
-    *(Piece(4), Incoming(10, (b"f", bytearray(b"ghijkl")))),
+    *(Piece(4), Message(10, b"f", (b"ghijkl",))),
     Lost(11),
 ]
+
+
+def one_by_one(items: Iterable[PacketItem]) -> Iterator[Frame | Message]:
+    """Frames and messages in order."""
+    for item in items:
+        if isinstance(item, Frame):
+            yield item
+        else:
+            lengths = [len(m.body) + sum(map(len, m.buffers)) for m in item.messages]
+            assert lengths, "nobody is told of no message"
+            assert item.nbytes == sum(lengths)
+            yield from item.messages
 
 
 @given(st.lists(st.integers(0, len(STREAM))))
 @settings(deadline=None)
 def test_where_bytes_are_cut_has_no_meaning(cuts: list[int]) -> None:
     reader = PacketReader(1000)
-    items: list[PacketItem] = []
+    items: list[Frame | Message] = []
     edges = [0, *sorted(cuts), len(STREAM)]
     for begin, end in pairwise(edges):
-        items += reader.read(STREAM[begin:end])
+        items += one_by_one(reader.read(STREAM[begin:end]))
     assert items == ITEMS
     assert reader.idle
 
@@ -86,17 +100,20 @@ def test_head_is_encoded_as_any_cbor(frames: list[Frame]) -> None:
     st.binary(max_size=300) | st.integers(300, 70_000).map(bytes),
 )
 @settings(deadline=None)
-def test_small_packet_says_the_same_at_once_and_in_pieces(
+def test_small_packet_says_the_same_as_any_at_once_and_in_pieces(
     alive: Alive | None, sequence: int, body: bytes
 ) -> None:
     frames: list[Frame] = [Data(sequence, (len(body),), len(body))]
     if alive is not None:
         frames = [alive, *frames]
     one = stream((frames, [body]))
-    at_once = list(PacketReader(1 << 20).read(one))
-    assert at_once == [*frames, Incoming(sequence, (body,))]
+    at_once = list(one_by_one(PacketReader(1 << 20).read(one)))
+    assert at_once == [*frames, Message(sequence, body, ())]
+    received = None if alive is None else alive.received
+    assert b"".join(small_packet(received, sequence, body)) == one
     reader = PacketReader(1 << 20)
-    assert [*reader.read(one[:7]), *reader.read(one[7:])] == at_once
+    pieces = [*reader.read(one[:7]), *reader.read(one[7:])]
+    assert list(one_by_one(pieces)) == at_once
 
 
 @pytest.mark.parametrize(
@@ -129,17 +146,17 @@ def test_small_packet_does_not_come_within_a_message() -> None:
 @settings(deadline=None)
 def test_where_bytes_are_put_has_no_meaning(cuts: list[tuple[bool, int]]) -> None:
     reader, data = PacketReader(1000), STREAM
-    items: list[PacketItem] = []
+    items: list[Frame | Message] = []
     for direct, cut in [*cuts, (False, len(STREAM))]:
         buffer = reader.buffer() if direct else None
         if buffer is None:
             taken = data[:cut]
-            items += reader.read(taken)
+            items += one_by_one(reader.read(taken))
         else:
             with buffer:
                 taken = data[: min(cut, len(buffer))]
                 buffer[: len(taken)] = taken
-            items += reader.filled(len(taken))
+            items += one_by_one(reader.filled(len(taken)))
         data = data[len(taken) :]
     assert items == ITEMS
     assert reader.idle
@@ -180,7 +197,9 @@ def test_longest_head_that_is_needed_is_taken() -> None:
         (0, *[1 << 39] * (PACKET_PARTS - PACKET_MESSAGES)),
     )
     data = stream(([Data(1, shapes, 0)], []))
-    assert sum(isinstance(item, Incoming) for item in reader.read(data)) == PACKET_MESSAGES - 1
+    frame, *whole = one_by_one(reader.read(data))
+    assert isinstance(frame, Data)
+    assert len(whole) == PACKET_MESSAGES - 1
 
 
 def test_longest_head_is_bounded_for_friends_too() -> None:
@@ -219,11 +238,15 @@ def test_large_chunks_are_not_copied() -> None:
     assert len(chunks) == 3
     assert chunks[1] is large
     assert chunks[2] == b"zz"
+    body = bytes(1 << 16)
+    assert small_packet(None, 1, body)[1] is body
 
 
 def test_buffer_is_copied_once() -> None:
     buffer = bytes(range(256)) * 256
     reader = PacketReader(1 << 20)
-    *_, message = reader.read(stream(([Data(1, ((0, len(buffer)),), len(buffer))], [buffer])))
-    assert isinstance(message, Incoming)
-    assert message.parts[1] == buffer
+    *_, message = one_by_one(
+        reader.read(stream(([Data(1, ((0, len(buffer)),), len(buffer))], [buffer])))
+    )
+    assert isinstance(message, Message)
+    assert message.buffers == (buffer,)

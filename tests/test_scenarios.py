@@ -77,7 +77,7 @@ def test_an_expectation_may_be_written_in_other_words() -> None:
 WRONG = [
     ("config slots=thread:2", "config slot=thread:2", "5: there is no field 'slot'"),
     ("config slots=thread:2", "slots=thread:2", "5: there is no 'slots=thread:2'"),
-    ("config slots=thread:2", "config slots=thread:two", "5: config: Expected `int`, got `str`"),
+    ("config slots=thread:2", "config slots=thread:two", "5: config: slots: Expected `int`, got "),
     ("> compute-task y", "> compute-tsak y", "7: there is no 'compute-tsak'; is 'compute-task' "),
     ("< execute y #1", "< exceute y #1", "8: there is no 'exceute'; is 'execute' meant?"),
     (

@@ -47,6 +47,8 @@ def test_messages_arrive_in_order_with_their_buffers() -> None:
         MessageReceived(2, b"two", ()),
     ]
     assert bodies(pair.dialled_events) == [b"back"]
+    assert (pair.accepted.received, pair.accepted.received_nbytes) == (2, 16)
+    assert (pair.dialled.received, pair.dialled.received_nbytes) == (1, 4)
 
 
 @patch("trouper.wire.assembly._DIRECT_NBYTES", 50)

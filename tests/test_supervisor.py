@@ -28,12 +28,13 @@ from trouper.runtime import (
     WorkerFailed,
     open_worker,
 )
+from trouper.runtime.bulk import Answers
 from trouper.runtime.errors import StimulusError
 from trouper.runtime.invariants import check
 from trouper.runtime.ledger import Config, Limits
 from trouper.runtime.machine import Machine
 from trouper.runtime.supervisor import BATCH_LIMIT, Supervisor
-from trouper.wire.instructions import AddKeys, Gather, Instruction, Report, RequestRefreshWhoHas
+from trouper.wire.instructions import AddKeys, Gather, Report, RequestRefreshWhoHas
 from trouper.wire.stimuli import (
     AcquireReplicas,
     ComputeTask,
@@ -277,14 +278,15 @@ class Fault(Exception):
 
 def break_machine(worker: Worker, kind: type[Stimulus]) -> None:
     """Let the machine raise at the next stimulus of a kind."""
-    handle = worker.supervisor.machine.handle
+    machine = worker.supervisor.machine
 
-    def broken(stimulus: Stimulus) -> list[Instruction]:
-        if type(stimulus) is kind:
-            raise Fault
-        return handle(stimulus)
+    def broken(stimuli: Sequence[Stimulus], answers: Answers) -> None:
+        for stimulus in stimuli[len(answers) :]:
+            if type(stimulus) is kind:
+                raise Fault
+            answers.append(machine.handle(stimulus))
 
-    worker.supervisor.machine.handle = broken  # type: ignore[method-assign]
+    machine.handle_all = broken  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("kind", [ComputeTask, ExecuteSuccess])
@@ -347,10 +349,10 @@ async def test_an_instruction_that_nobody_can_follow_is_a_fault() -> None:
     with trio.fail_after(10), pytest.raises(WorkerFailed) as caught:
         async with open_worker(threads=1) as worker:
 
-            def gather(stimulus: Stimulus) -> list[Instruction]:
-                return [Gather("peer", 1, ("k",), 0)]
+            def gather(stimuli: Sequence[Stimulus], answers: Answers) -> None:
+                answers += [[Gather("peer", 1, ("k",), 0)] for _ in stimuli]
 
-            worker.supervisor.machine.handle = gather  # type: ignore[method-assign]
+            worker.supervisor.machine.handle_all = gather  # type: ignore[method-assign]
             await worker.run(same, 1)
     assert "no actor for Gather" in str(caught.value.__cause__)
 
@@ -434,8 +436,8 @@ class Scheduler:
         self.reports: list[Report] = []
         self.failure: BaseException | None = None
 
-    def on_report(self, report: Report) -> None:
-        self.reports.append(report)
+    def on_reports(self, reports: Sequence[Report]) -> None:
+        self.reports += reports
 
     def on_stimulus_refused(self, stimulus: Stimulus, error: StimulusError) -> None:
         raise error

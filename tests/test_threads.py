@@ -8,8 +8,9 @@ import pytest
 import trio
 from gates import until, worker_threads
 
-from trouper.actors.job import NO_INPUTS, Job
+from trouper.actors.job import NO_INPUTS, Job, Outcome
 from trouper.actors.spec import Spec
+from trouper.actors.store import Store
 from trouper.actors.threads import ThreadPool
 from trouper.wire.stimuli import ExecuteCancelled, ExecuteFailure, ExecuteSuccess, Secede
 
@@ -18,12 +19,14 @@ class Pool:
     """A pool, and what it has delivered."""
 
     def __init__(self, size: int) -> None:
-        self.delivered: list[Job | Secede] = []
+        self.store = Store()
+        self.delivered: list[Outcome | Secede] = []
         self.batches = 0
         self.attempts = 0
-        self.threads = ThreadPool(size, "pool", self._deliver, trio.lowlevel.current_trio_token())
+        token = trio.lowlevel.current_trio_token()
+        self.threads = ThreadPool(size, "pool", self.store, self._deliver, token)
 
-    def _deliver(self, batch: list[Job | Secede]) -> None:
+    def _deliver(self, batch: list[Outcome | Secede]) -> None:
         self.delivered += batch
         self.batches += 1
 
@@ -42,15 +45,23 @@ class Pool:
         assert worker_threads() == []
 
 
-async def test_jobs_come_back_with_their_outcome() -> None:
+async def test_jobs_come_back_as_stimuli_and_leave_in_the_store_what_they_bring() -> None:
     pool = Pool(2)
-    good, bad = pool.submit(int, "5"), pool.submit(int, "x")
-    await until(lambda: len(pool.delivered) == 2)
-    assert isinstance(good.outcome, ExecuteSuccess)
-    assert good.value == 5
-    assert isinstance(bad.outcome, ExecuteFailure)
-    assert isinstance(bad.value, ValueError)
-    assert good.spec is bad.spec is None
+    good, large, bad = pool.submit(int, "5"), pool.submit(list, "ab"), pool.submit(int, "x")
+    await until(lambda: len(pool.delivered) == 3)
+    by_attempt = {outcome.attempt: outcome for outcome in pool.delivered}
+    for job, type_name in ((good, "int"), (large, "list")):
+        outcome = by_attempt[job.attempt]
+        assert isinstance(outcome, ExecuteSuccess)
+        assert (outcome.key, outcome.type_name) == (job.key, type_name)
+        assert outcome.nbytes > 0
+        assert 0 < outcome.duration_s < 10
+    assert isinstance(by_attempt[bad.attempt], ExecuteFailure)
+    assert pool.store.values[good.key, good.attempt] == 5
+    assert pool.store.values[large.key, large.attempt] == ["a", "b"]
+    assert isinstance(pool.store.values[bad.key, bad.attempt], ValueError)
+    for job in (good, large, bad):
+        assert job.spec is job.value is None
     await pool.end()
 
 
@@ -62,7 +73,7 @@ async def test_what_ends_together_comes_back_together() -> None:
         pass
     await until(lambda: len(pool.delivered) == 100)
     assert pool.batches <= 2
-    assert pool.delivered == jobs
+    assert pool.delivered == [job.outcome for job in jobs]
     await pool.end()
 
 
@@ -95,7 +106,7 @@ async def test_a_job_that_secedes_is_replaced() -> None:
     pool.threads.secede(first)
     await until(lambda: len(pool.delivered) == 2)
     assert Secede(first.key, first.attempt) in pool.delivered
-    assert second in pool.delivered
+    assert second.outcome in pool.delivered
     assert len(worker_threads()) == 2
     gate.set()
     await until(lambda: len(worker_threads()) == 1)
@@ -119,7 +130,7 @@ async def test_a_job_that_cannot_be_replaced_keeps_its_thread(
     gate.set()
     second = pool.submit(int)
     await until(lambda: second.ended)
-    await until(lambda: pool.delivered == [first, second])
+    await until(lambda: pool.delivered == [first.outcome, second.outcome])
     await pool.end()
 
 
@@ -132,7 +143,7 @@ async def test_closing_while_a_job_runs_does_not_wait() -> None:
     await until(lambda: len(worker_threads()) == 1)
     assert not job.ended
     gate.set()
-    await until(lambda: pool.delivered == [job])
+    await until(lambda: pool.delivered == [job.outcome])
     await pool.end()
 
 

@@ -3,6 +3,7 @@
 import functools
 import threading
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -21,6 +22,9 @@ from trouper.runtime import (
     WorkerClosed,
     open_worker,
 )
+from trouper.runtime.bulk import Answers
+from trouper.runtime.supervisor import AT_ONCE
+from trouper.wire.stimuli import Stimulus
 
 
 def same(value: Any) -> Any:
@@ -221,9 +225,20 @@ async def test_a_key_is_free_again_when_nobody_has_a_handle() -> None:
 async def test_keys_that_were_given_and_keys_that_are_made() -> None:
     async with open_worker(threads=1) as worker:
         given = [worker.submit(same, i, key=f"same-{i}") for i in range(1, 8)]
-        made = [worker.submit(same, -i) for i in range(8)]
+        made = [worker.submit(same, -i) for i in range(4)] + worker.map(same, range(-4, -8, -1))
         assert len({handle.key for handle in given + made}) == 15
         assert [await handle for handle in made] == [-i for i in range(8)]
+
+
+async def test_keys_that_are_made_of_a_name_that_looks_like_a_key_that_is_no_text() -> None:
+    def odd(value: int) -> int:
+        return value
+
+    odd.__qualname__ = "~odd"
+    async with open_worker(threads=1) as worker:
+        handles = [worker.submit(odd, 1), *worker.map(odd, [2, 3])]
+        assert [handle.key for handle in handles] == ["task ~odd-1", "task ~odd-2", "task ~odd-3"]
+        assert [await handle for handle in handles] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("key", [["k"], {"k": 1}, object(), ("k", []), float("nan")])
@@ -438,6 +453,51 @@ async def test_map_over_one_and_several_iterables() -> None:
         assert worker.map(same, []) == []
         with pytest.raises(TypeError, match="at least one iterable"):
             worker.map(same)
+
+
+async def test_map_reads_the_iterables_to_their_end_first() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+        inner.append(worker.submit(same, "between"))
+        yield 2
+        raise LookupError
+
+    async with open_worker(threads=1) as worker:
+        inner: list[TaskHandle[Any]] = []
+        with pytest.raises(LookupError):
+            worker.map(same, numbers())
+        assert [await handle for handle in inner] == ["between"]
+        assert worker.status().tasks == {"memory": 1}
+
+
+async def test_the_tasks_of_a_map_each_see_the_context_variables_and_change_their_own() -> None:
+    def plain(value: int) -> str:
+        seen = variable.get()
+        variable.set(f"changed by {value}")
+        return seen
+
+    async with open_worker(threads=1) as worker:
+        variable.set("one")
+        handles = worker.map(plain, range(5))
+        variable.set("two")
+        assert [await handle for handle in handles] == ["one"] * 5
+        assert variable.get() == "two"
+
+
+async def test_the_first_of_thousands_are_begun_before_the_last_are_handled() -> None:
+    async with open_worker(threads=1) as worker:
+        supervisor = worker.supervisor
+        handle_all = supervisor.machine.handle_all
+        calls: list[tuple[int, bool]] = []
+
+        def noted(stimuli: Sequence[Stimulus], answers: Answers) -> None:
+            calls.append((len(stimuli), bool(supervisor.threads.owed)))
+            handle_all(stimuli, answers)
+
+        supervisor.machine.handle_all = noted  # type: ignore[method-assign]
+        handles = worker.map(same, range(2 * AT_ONCE + 1))
+        assert [await handle for handle in handles] == list(range(2 * AT_ONCE + 1))
+        assert calls[:3] == [(AT_ONCE, False), (AT_ONCE, True), (1, True)]
 
 
 async def test_as_completed_gives_them_as_they_end_however_they_end() -> None:

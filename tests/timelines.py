@@ -118,7 +118,7 @@ class Simulation:
 
     def _tell(self, stimulus: Stimulus) -> None:
         instructions = self._machine.handle(stimulus)
-        frame, _, _ = self._writer.batch(noted([(stimulus, instructions)], [self._now_us]))
+        frame, _, _ = self._writer.write(noted([(stimulus, instructions)], [self._now_us]))
         self._write(frame)
         for instruction in instructions:
             self._obey(instruction)

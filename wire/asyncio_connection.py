@@ -6,7 +6,6 @@ happens (`take`); then it may have something to say, room for more, or another d
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from trouper.wire.asyncio_websocket import AsyncioWebSocket
@@ -22,11 +21,9 @@ from trouper.wire.events import (
     Resumed,
     SessionEvent,
 )
+from trouper.wire.inbox import Inbox
 from trouper.wire.limits import Limits
 from trouper.wire.session import Session
-
-_MESSAGE_NBYTES = 128
-"""What a message counts beside its bytes, so that empty ones do not come for nothing."""
 
 
 class AsyncioConnection:
@@ -63,8 +60,7 @@ class AsyncioConnection:
         self._loop = asyncio.get_running_loop()
         self._links: dict[AsyncioWebSocket, int] = {}
         """The connections that are carried, of which the newest is in use."""
-        self._inbox: deque[MessageReceived] = deque()
-        self._inbox_nbytes = 0
+        self._inbox: Inbox[MessageReceived] = Inbox()
         self._closing = False
         self._paused = False
         """Whether nothing is read because nobody takes what has arrived."""
@@ -112,7 +108,6 @@ class AsyncioConnection:
                 raise SessionClosed(f"the session has ended: {self.end}")
             await self._something()
         message = self._inbox.popleft()
-        self._inbox_nbytes -= _nbytes_of(message)
         self._hold_or_go_on()
         return message
 
@@ -159,11 +154,13 @@ class AsyncioConnection:
 
     def take(self, events: list[SessionEvent]) -> None:
         """What a session has told, whenever it was told something."""
+        messages = [event for event in events if isinstance(event, MessageReceived)]
+        if messages:
+            self._inbox.put(messages, self.session.received_nbytes)
         for event in events:
             match event:
                 case MessageReceived():
-                    self._inbox.append(event)
-                    self._inbox_nbytes += _nbytes_of(event)
+                    pass  # it is in the inbox
                 case Established() | Resumed():
                     self.opened = event.link
                 case LinkLost():
@@ -240,7 +237,7 @@ class AsyncioConnection:
 
     def _hold_or_go_on(self) -> None:
         """Read nothing while there is more than a user has taken; but a goodbye has to be heard."""
-        full = self._inbox_nbytes >= self._limits.inbox_nbytes
+        full = self._inbox.nbytes >= self._limits.inbox_nbytes
         paused = full and not self._closing and not self.session.ended
         if paused is not self._paused:
             self._paused = paused
@@ -280,7 +277,3 @@ class AsyncioConnection:
         ended = self.session.ended
         if ended is not None and ended.code is not Code.GOODBYE:
             raise SessionLost(ended.code, ended.reason, ended.unconfirmed)
-
-
-def _nbytes_of(message: MessageReceived) -> int:
-    return _MESSAGE_NBYTES + len(message.body) + sum(map(len, message.buffers))

@@ -7,11 +7,11 @@ A session is told of everything as it happens (`_take`): then its deadline may h
 may have something to say, or room for more. Whoever waits for one of these looks again.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import trio
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.errors import Code, ConnectionBroken, SessionClosed, SessionLost
@@ -26,6 +26,7 @@ from trouper.wire.events import (
     Resumed,
     SessionEvent,
 )
+from trouper.wire.inbox import Inbox
 from trouper.wire.limits import Limits
 from trouper.wire.session import Session
 from trouper.wire.websocket import WebSocket
@@ -33,12 +34,15 @@ from trouper.wire.websocket import WebSocket
 Delivery: TypeAlias = MessageReceived | IncomingLost | OutgoingLost
 """What a user receives: messages; and of those sent with ``resend=False``, which were lost."""
 
-_DELIVERY_NBYTES = 128
-"""What a delivery counts beside its bytes, so that empty messages do not come for nothing."""
-
+_CHANGES = {Established, Resumed, LinkLost, Ended}
+"""What else a session tells: it has another connection, or none, or is over."""
 
 _WITHOUT_PAUSE = 64
 """So many messages are sent or received before other tasks run, which costs more than they do."""
+
+_WITHOUT_WRITER = 256
+"""So many messages are sent before they are written, even if the writer cannot run: so the other
+side has something to do meanwhile."""
 
 
 class Connection:
@@ -55,8 +59,7 @@ class Connection:
         self.opened = 0
         """The last link on which the session was open."""
         self._limits = limits
-        self._inbox: deque[Delivery] = deque()
-        self._inbox_nbytes = 0
+        self._inbox: Inbox[Delivery] = Inbox()
         self._paused = False
         """Whether nothing is read because nobody takes what has arrived."""
         self._closing = False
@@ -65,6 +68,8 @@ class Connection:
         """Whether somebody has waited for a message, and not sent one since."""
         self._at_rest: tuple[int, WebSocket] | None = None
         """The link whose writer waits until there is something to write."""
+        self._writer_sleeps = False
+        """Whether it has to be told when there is."""
         self._scopes: dict[int, trio.CancelScope] = {}
         """Of the links that are carried."""
         self._alarm = trio.CancelScope()
@@ -94,7 +99,10 @@ class Connection:
             SessionLost: The session has ended otherwise than by a goodbye.
             SessionClosed: It has ended, or is closing.
         """
-        await self._give_way()
+        if self._pause_is_due():
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
         while not (self.session.writable or self._closing or self.session.ended):
             await self._to_send.park()
         return self.send_nowait(body, buffers, resend=resend)
@@ -102,18 +110,21 @@ class Connection:
     def send_nowait(
         self, body: Chunk, buffers: Sequence[Chunk] = (), *, resend: bool = True
     ) -> int:
-        """The same without waiting.
+        """The same without waiting. Of many messages, some are written now and then.
 
         Raises:
             NotWritable: There is no room: see `send`, which waits for it.
         """
-        self._raise_if_lost()
-        sequence = self.session.send(body, buffers, resend=resend)
-        if self._answering:
+        try:
+            sequence = self.session.send(body, buffers, resend=resend)
+        except SessionClosed:
+            self._raise_if_lost()
+            raise
+        if self._answering or not sequence % _WITHOUT_WRITER:
             self._answering = False
             self._write_now()
-        elif self._to_write:
-            self._to_write.unpark_all()
+        elif self._writer_sleeps:
+            self._wake_writer()
         return sequence
 
     async def receive(self) -> Delivery:
@@ -123,12 +134,13 @@ class Connection:
             SessionLost: All was taken, and the session has ended otherwise than by a goodbye.
             SessionClosed: All was taken, and it has ended.
         """
-        if self._inbox:
-            await self._give_way()
-        else:
+        if not self._inbox:
             await self._wait_for_delivery()
+        elif self._pause_is_due():
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
         delivery = self._inbox.popleft()
-        self._inbox_nbytes -= _nbytes_of(delivery)
         if self._paused:
             self._taken.unpark_all()
         return delivery
@@ -219,45 +231,47 @@ class Connection:
 
     def take(self, events: list[SessionEvent]) -> None:
         """What a session has told, whenever it was told something."""
-        for event in events:
-            if isinstance(event, (MessageReceived, IncomingLost, OutgoingLost)):
-                self._inbox.append(event)
-                self._inbox_nbytes += _nbytes_of(event)
-            else:
-                self._changed.unpark_all()
-                self._take_change(event)
         if events:
+            if _CHANGES.isdisjoint(map(type, events)):  # most often all is for the user
+                deliveries: Sequence[Delivery] = cast("list[Delivery]", events)
+            else:
+                deliveries = self._take_changes(events)
+            if deliveries:
+                self._inbox.put(deliveries, self.session.received_nbytes)
             self._arrived.unpark_all()
         if self._to_send and (self.session.writable or self.session.ended):
             self._to_send.unpark_all()
         if self.session.waiting or not self.session.linked:
-            self._to_write.unpark_all()
+            self._wake_writer()
         self._set_deadlines()
 
     # how it goes on inside
 
-    def _take_change(self, event: Established | Resumed | LinkLost | Ended) -> None:
-        """The session has another connection, or none, or is over."""
-        if isinstance(event, LinkLost):
-            self.link_lost = event
-            if event.link in self._scopes:
-                self._scopes[event.link].cancel()
-        elif isinstance(event, Ended):
-            silent = event.code is Code.TIMEOUT and not event.by_peer
-            if silent and not self.session.waiting:  # there is nobody to say anything to
-                for scope in self._scopes.values():
-                    scope.cancel()
-        else:
-            self.opened = event.link
+    def _take_changes(self, events: list[SessionEvent]) -> list[Delivery]:
+        """The session has another connection, or none, or is over; what else is told."""
+        self._changed.unpark_all()
+        deliveries: list[Delivery] = []
+        for event in events:
+            match event:
+                case LinkLost():
+                    self.link_lost = event
+                    if event.link in self._scopes:
+                        self._scopes[event.link].cancel()
+                case Ended():
+                    silent = event.code is Code.TIMEOUT and not event.by_peer
+                    if silent and not self.session.waiting:  # there is nobody to say anything to
+                        for scope in self._scopes.values():
+                            scope.cancel()
+                case Established() | Resumed():
+                    self.opened = event.link
+                case _:
+                    deliveries.append(event)
+        return deliveries
 
-    async def _give_way(self) -> None:
-        """Be cancelled here, and now and then let other tasks run."""
-        self._without_pause += 1
-        if self._without_pause < _WITHOUT_PAUSE:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            self._without_pause = 0
-            await trio.lowlevel.checkpoint()
+    def _pause_is_due(self) -> bool:
+        """Whether to let other tasks run, as so much was sent or received since they did."""
+        self._without_pause = (self._without_pause + 1) % _WITHOUT_PAUSE
+        return self._without_pause == 0
 
     async def _wait_for_delivery(self) -> None:
         while not self._inbox:
@@ -269,10 +283,10 @@ class Connection:
 
     @trio.lowlevel.enable_ki_protection
     def _write_now(self) -> None:
-        """Whoever has waited for a message may be waited for: his answer is written at once.
+        """Write a packet without the writer, to which is left what the connection does not take.
 
-        The way through the writer takes longer than a small message does. What the connection does
-        not take at once is left to it.
+        Whoever has waited for a message may be waited for, and the way through the writer takes
+        longer than a small message does.
         """
         if self._at_rest is None:
             return  # the writer is at it, and looks again
@@ -287,7 +301,7 @@ class Connection:
         except ConnectionBroken as broken:
             self.take(self.session.connection_lost(link, str(broken), trio.current_time()))
         if socket.waiting or self.session.waiting:
-            self._to_write.unpark_all()
+            self._wake_writer()
         self._set_deadlines()
 
     def _set_deadlines(self) -> None:
@@ -306,7 +320,7 @@ class Connection:
     async def _read(self, link: int, socket: WebSocket) -> None:
         try:
             while True:
-                if self._inbox_nbytes >= self._limits.inbox_nbytes:
+                if self._inbox.nbytes >= self._limits.inbox_nbytes:
                     await self._wait_for_taker()
                 buffer = self.session.get_buffer(link) if socket.payload_left else None
                 if buffer is not None:
@@ -318,14 +332,14 @@ class Connection:
                 for data in await socket.receive():
                     self.take(self.session.receive_data(link, data, trio.current_time()))
                 if socket.waiting:
-                    self._to_write.unpark_all()
+                    self._wake_writer()
         except ConnectionBroken as broken:
             self.take(self.session.connection_lost(link, str(broken), trio.current_time()))
 
     async def _wait_for_taker(self) -> None:
         """While there is more than a user has taken; but a goodbye has to be heard."""
         try:
-            while self._inbox_nbytes >= self._limits.inbox_nbytes and not self._closing:
+            while self._inbox.nbytes >= self._limits.inbox_nbytes and not self._closing:
                 self._paused = True
                 await self._taken.park()
         finally:
@@ -347,9 +361,15 @@ class Connection:
         except ConnectionBroken as broken:
             self.take(self.session.connection_lost(link, str(broken), trio.current_time()))
 
+    def _wake_writer(self) -> None:
+        """It looks again whether there is something to write."""
+        self._writer_sleeps = False
+        self._to_write.unpark_all()
+
     async def _rest(self, link: int, socket: WebSocket) -> None:
         """Until there is something to write; meanwhile, others may."""
         self._at_rest = at_rest = (link, socket)
+        self._writer_sleeps = True
         try:
             await self._to_write.park()
         finally:
@@ -360,10 +380,3 @@ class Connection:
         ended = self.session.ended
         if ended is not None and ended.code is not Code.GOODBYE:
             raise SessionLost(ended.code, ended.reason, ended.unconfirmed)
-
-
-def _nbytes_of(delivery: Delivery) -> int:
-    if not isinstance(delivery, MessageReceived):
-        return _DELIVERY_NBYTES
-    nbytes = _DELIVERY_NBYTES + len(delivery.body)
-    return nbytes + sum(map(len, delivery.buffers)) if delivery.buffers else nbytes

@@ -3,9 +3,8 @@
 from trouper.wire.endpoint import Endpoint, check_name
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import Established, Peer, Resumed
-from trouper.wire.frames import MAGIC, Hello, Welcome
+from trouper.wire.frames import MAGIC, Frame, Hello, Welcome
 from trouper.wire.limits import PROTOCOL_VERSIONS
-from trouper.wire.packets import PacketItem
 from trouper.wire.session import Session
 
 
@@ -60,7 +59,7 @@ class DialledSession(Session):
         self._first = [hello]
         return self.link
 
-    def _take_handshake(self, frame: PacketItem, now: float) -> None:
+    def _take_handshake(self, frame: Frame, now: float) -> None:
         if not isinstance(frame, Welcome):
             name = type(frame).__name__.lower()
             raise ProtocolError(
@@ -69,7 +68,7 @@ class DialledSession(Session):
         peer = Peer(frame.role, frame.name, frame.version, frame.capabilities)
         self._check(peer)
         self._open_link(frame.heartbeat_interval_ms, frame.received, now)
-        self._peer_max_message_nbytes = frame.max_message_nbytes
+        self._outbox.max_message_nbytes = frame.max_message_nbytes
         self._patience_s = self._limits.silence_s + frame.resume_after_silence_ms / 1000
         if self.peer is None:
             self.peer = peer

@@ -15,7 +15,7 @@ from trouper.wire.vocabulary import Entry, Key, Peer, Word
 # commands
 
 
-class Execute(Word, frozen=True, gc=False):
+class Execute(Word, frozen=True, gc=False, tag=0):
     """Run a task. Ends with ExecuteSuccess, -Failure, -Reschedule or -Cancelled."""
 
     key: Key
@@ -29,14 +29,14 @@ class Execute(Word, frozen=True, gc=False):
     resources: tuple[tuple[str, float], ...] = ()
 
 
-class CancelExecute(Word, frozen=True, gc=False):
+class CancelExecute(Word, frozen=True, gc=False, tag=1):
     """End this attempt as truly as you can; its terminal stimulus is still owed."""
 
     key: Key
     attempt: int
 
 
-class Gather(Word, frozen=True, gc=False):
+class Gather(Word, frozen=True, gc=False, tag=2):
     """Fetch values. Ends with GatherSuccess, -Busy, -NetworkFailure or -Failure."""
 
     peer: Peer
@@ -46,7 +46,7 @@ class Gather(Word, frozen=True, gc=False):
     """Expected size of the answer."""
 
 
-class CancelGather(Word, frozen=True, gc=False):
+class CancelGather(Word, frozen=True, gc=False, tag=3):
     """These keys of the attempt are no longer wanted; its terminal stimulus is still owed."""
 
     peer: Peer
@@ -54,7 +54,7 @@ class CancelGather(Word, frozen=True, gc=False):
     keys: tuple[Key, ...]
 
 
-class RetryBusyWorkerLater(Word, frozen=True, gc=False):
+class RetryBusyWorkerLater(Word, frozen=True, gc=False, tag=4):
     """Send RetryBusyWorker after a while."""
 
     peer: Peer
@@ -62,7 +62,7 @@ class RetryBusyWorkerLater(Word, frozen=True, gc=False):
     delay_s: float
 
 
-class FindMissingLater(Word, frozen=True, gc=False):
+class FindMissingLater(Word, frozen=True, gc=False, tag=5):
     """Send FindMissing after a while."""
 
     attempt: int
@@ -72,14 +72,14 @@ class FindMissingLater(Word, frozen=True, gc=False):
 # drops
 
 
-class DropData(Word, frozen=True, gc=False):
+class DropData(Word, frozen=True, gc=False, tag=6):
     """A value or an exception is no longer needed."""
 
     key: Key
     attempt: int
 
 
-class DropSpec(Word, frozen=True, gc=False):
+class DropSpec(Word, frozen=True, gc=False, tag=7):
     """A spec that came with a `ComputeTask` is not needed any more; one for each that came."""
 
     key: Key
@@ -89,7 +89,7 @@ class DropSpec(Word, frozen=True, gc=False):
 # reports
 
 
-class TaskFinished(Word, frozen=True, gc=False):
+class TaskFinished(Word, frozen=True, gc=False, tag=8):
     """The task's value is in memory here, and stays until the key is freed."""
 
     key: Key
@@ -99,7 +99,7 @@ class TaskFinished(Word, frozen=True, gc=False):
     type_name: str
 
 
-class TaskErred(Word, frozen=True, gc=False):
+class TaskErred(Word, frozen=True, gc=False, tag=9):
     """The task has failed; the machine remembers so until the key is freed."""
 
     key: Key
@@ -111,25 +111,25 @@ class TaskErred(Word, frozen=True, gc=False):
     cancelled: bool = False
 
 
-class AddKeys(Word, frozen=True, gc=False):
+class AddKeys(Word, frozen=True, gc=False, tag=10):
     """Copies of these values are in memory here, and stay until they are removed or freed."""
 
     keys: tuple[Key, ...]
 
 
-class ReleaseWorkerData(Word, frozen=True, gc=False):
+class ReleaseWorkerData(Word, frozen=True, gc=False, tag=11):
     """A value that was in memory here is gone."""
 
     key: Key
 
 
-class RescheduleTask(Word, frozen=True, gc=False):
+class RescheduleTask(Word, frozen=True, gc=False, tag=12):
     """The task asked to be run elsewhere; this worker has given it up."""
 
     key: Key
 
 
-class LongRunning(Word, frozen=True, gc=False):
+class LongRunning(Word, frozen=True, gc=False, tag=13):
     """The task has given its slot back and goes on."""
 
     key: Key
@@ -137,13 +137,13 @@ class LongRunning(Word, frozen=True, gc=False):
     compute_duration_s: float | None
 
 
-class RequestRefreshWhoHas(Word, frozen=True, gc=False):
+class RequestRefreshWhoHas(Word, frozen=True, gc=False, tag=14):
     """Nobody reachable is known to hold these keys. Answered with RefreshWhoHas."""
 
     keys: tuple[Key, ...]
 
 
-class StealResponse(Word, frozen=True, gc=False):
+class StealResponse(Word, frozen=True, gc=False, tag=15):
     """What became of a StealRequest: the task's phase before it; None if it is unknown here."""
 
     key: Key
@@ -151,7 +151,7 @@ class StealResponse(Word, frozen=True, gc=False):
     stimulus_id: str
 
 
-class Reply(Word, frozen=True, gc=False):
+class Reply(Word, frozen=True, gc=False, tag=16):
     """The answer to a request that carried a request_id: sizes in bytes, by key."""
 
     request_id: str

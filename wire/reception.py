@@ -15,9 +15,9 @@ from trouper.wire.cbor import Chunk
 from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import Code, ProtocolError
 from trouper.wire.events import Ended, Established, Peer, Resumed, SessionEvent
-from trouper.wire.frames import Abort, Hello, Welcome
+from trouper.wire.frames import Abort, Frame, Hello, Welcome
 from trouper.wire.limits import PROTOCOL_VERSIONS
-from trouper.wire.packets import PacketItem, PacketReader, packet
+from trouper.wire.packets import PacketReader, packet
 from trouper.wire.session import Session
 
 
@@ -47,7 +47,7 @@ class AcceptedSession(Session):
         except ProtocolError as error:
             self._abort(error.code, error.reason)
             return self._take_events()
-        self._peer_max_message_nbytes = hello.max_message_nbytes
+        self._outbox.max_message_nbytes = hello.max_message_nbytes
         version = max(set(PROTOCOL_VERSIONS).intersection(hello.versions))
         peer = Peer(hello.role, hello.name, version, _shared(self._us, hello))
         self._first = [self._welcome(peer)]
@@ -86,7 +86,7 @@ class AcceptedSession(Session):
             received=self.received,
         )
 
-    def _take_handshake(self, frame: PacketItem, now: float) -> None:
+    def _take_handshake(self, frame: Frame, now: float) -> None:
         raise AssertionError("a link on this side is open from its beginning")
 
     def _window_s(self, code: Code) -> float:

@@ -25,7 +25,7 @@ messages delivered as events, so what is acknowledged was delivered.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from trouper.wire.assembly import nbytes_of
+from trouper.wire.assembly import Arrived
 from trouper.wire.cbor import Chunk
 from trouper.wire.endpoint import Endpoint
 from trouper.wire.errors import Code, NotWritable, ProtocolError, SessionClosed, cut_reason
@@ -33,7 +33,6 @@ from trouper.wire.events import (
     Ended,
     IncomingLost,
     LinkLost,
-    MessageReceived,
     OutgoingLost,
     Peer,
     SessionEvent,
@@ -41,7 +40,7 @@ from trouper.wire.events import (
 from trouper.wire.frames import Abort, Alive, Data, Frame, Goodbye, Lost, Piece
 from trouper.wire.liveness import Liveness
 from trouper.wire.outbox import Outbox
-from trouper.wire.packets import Incoming, PacketItem, PacketReader, packet
+from trouper.wire.packets import PacketItem, PacketReader, packet, small_packet
 
 
 class Session(ABC):
@@ -59,11 +58,15 @@ class Session(ABC):
         self.ended: Ended | None = None
         self.received = 0
         """How many messages of the peer's have been delivered, lost ones included."""
+        self.received_nbytes = 0
+        """How long those that have come are together."""
         self._us = us
         self._limits = us.limits
         self._open = False
-        self._peer_max_message_nbytes = us.limits.max_message_nbytes
-        self._outbox = Outbox(resumable=resumable)
+        self._outbox = Outbox(resumable=resumable, max_message_nbytes=us.limits.max_message_nbytes)
+        self._room_nbytes = 0
+        """How much it may keep for `send` to take more; nothing before the session is open for the
+        first time, and when it ends."""
         self._reader = PacketReader(us.limits.max_message_nbytes)
         self._liveness = Liveness(us.limits, 0.0)
         self._first: list[Frame] = []
@@ -79,9 +82,7 @@ class Session(ABC):
     @property
     def writable(self) -> bool:
         """Whether `send` takes another message. May change with every call; to be looked at."""
-        if self.peer is None or self.ended or self._goodbye_until is not None:
-            return False
-        return self._outbox.kept_nbytes < self._limits.resend_nbytes
+        return self._outbox.kept_nbytes < self._room_nbytes
 
     def send(self, body: Chunk, buffers: Sequence[Chunk] = (), *, resend: bool = True) -> int:
         """Queue a message: its body, and buffers that travel beside it; its sequence number.
@@ -99,11 +100,9 @@ class Session(ABC):
             NotWritable: The resend buffer is full, or the session was never open: see `writable`.
             SessionClosed: The session has ended, or is about to.
         """
-        if not self.writable:
+        if self._outbox.kept_nbytes >= self._room_nbytes:
             raise self._why_not_writable()
-        return self._outbox.put(
-            (body, *buffers), resend=resend, max_message_nbytes=self._peer_max_message_nbytes
-        )
+        return self._outbox.put(body, buffers, resend=resend)
 
     def close(self, reason: str, now: float) -> list[SessionEvent]:
         """End the session after what was sent before has arrived. `Ended` follows, some time."""
@@ -112,6 +111,7 @@ class Session(ABC):
         if self.peer is None:
             self._abort(Code.GOODBYE, reason)
         else:
+            self._room_nbytes = 0
             self._goodbye_until = now + self._limits.goodbye_s
             self._outbox.put_goodbye(Code.GOODBYE, cut_reason(reason))
         return self._take_events()
@@ -165,16 +165,27 @@ class Session(ABC):
         frames, self._first = self._first, []
         tail: list[Chunk] = []
         if self._open and self.linked:
-            if self._liveness.alive_due or (
-                self.resumable and self._liveness.owes_ack and self._outbox.waiting
-            ):
-                frames.append(Alive(self.received))
-                self._liveness.acknowledged()
+            received = self._to_acknowledge()
+            if not frames and (body := self._outbox.next_body()) is not None:
+                self._liveness.sent(now)
+                return small_packet(received, self._outbox.last, body)
+            if received is not None:
+                frames.append(Alive(received))
             tail = self._outbox.next_packet(frames)
         if not frames:
             return []
         self._liveness.sent(now)
         return packet(frames, tail)
+
+    def _to_acknowledge(self) -> int | None:
+        """What the next packet says to have arrived, if it says so."""
+        liveness = self._liveness
+        if not (
+            liveness.alive_due or (self.resumable and liveness.owes_ack and self._outbox.waiting)
+        ):
+            return None
+        liveness.acknowledged()
+        return self.received
 
     @property
     def waiting(self) -> bool:
@@ -218,7 +229,7 @@ class Session(ABC):
     # what differs between the two sides
 
     @abstractmethod
-    def _take_handshake(self, frame: PacketItem, now: float) -> None:
+    def _take_handshake(self, frame: Frame, now: float) -> None:
         """A frame has arrived on a link that is not open."""
 
     @abstractmethod
@@ -259,6 +270,8 @@ class Session(ABC):
         """
         for sequence in self._outbox.rewind(peer_received):
             self._events.append(OutgoingLost(sequence))
+        if self.peer is None:
+            self._room_nbytes = self._limits.resend_nbytes
         self._reader.trusted = True
         self._liveness.agree(peer_interval_ms / 1000)
         self._liveness.check(now)  # a handshake may take longer than an interval
@@ -266,15 +279,13 @@ class Session(ABC):
         self._handshake_until = self._resume_until = None
 
     def _take_all(self, items: Iterator[PacketItem], now: float) -> list[SessionEvent]:
-        before, nbytes = self.received, 0
+        before, before_nbytes = self.received, self.received_nbytes
         try:
             for item in items:
-                if type(item) is Incoming:
-                    nbytes += nbytes_of(item.parts)
-                    self.received += 1
-                    self._events.append(
-                        MessageReceived(item.sequence, item.parts[0], item.parts[1:])
-                    )
+                if isinstance(item, Arrived):
+                    self.received += len(item.messages)
+                    self.received_nbytes += item.nbytes
+                    self._events += item.messages
                 else:
                     self._take(item, now)
                     if not self.linked:
@@ -282,10 +293,11 @@ class Session(ABC):
         except ProtocolError as error:
             self._abort(error.code, error.reason)
         if self.resumable and self.received > before:
+            nbytes = self.received_nbytes - before_nbytes
             self._liveness.received(nbytes, now, messages=self.received - before)
         return self._take_events()
 
-    def _take(self, frame: PacketItem, now: float) -> None:
+    def _take(self, frame: Frame, now: float) -> None:
         if not self._open and type(frame) is not Abort:
             self._take_handshake(frame, now)
         elif type(frame) is Data:
@@ -348,6 +360,7 @@ class Session(ABC):
         unconfirmed = max(0, sent - self._outbox.acknowledged)
         self.ended = Ended(code, reason, by_peer, unconfirmed)
         self.linked = self._open = False
+        self._room_nbytes = 0
         self._handshake_until = self._resume_until = self._goodbye_until = None
         self._outbox.clear()
         self._events.append(self.ended)

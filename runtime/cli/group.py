@@ -18,7 +18,7 @@ from rich.text import Text
 
 from trouper.runtime.debugging.notation import write
 from trouper.runtime.errors import JournalError, JournalWarning
-from trouper.runtime.journal.format import Record
+from trouper.runtime.journal.format import Record, op_of
 from trouper.runtime.journal.journal import Journal
 from trouper.wire.errors import TrouperError
 from trouper.wire.instructions import Instruction
@@ -120,7 +120,20 @@ def new_file(path: Path) -> Generator[Callable[[bytes], object]]:
 
 def print_json(value: object) -> None:
     """A value as one line of JSON; numbers that JSON does not know are null."""
-    click.echo(msgspec.json.encode(value).decode())
+    click.echo(msgspec.json.encode(_named(value)).decode())
+
+
+def _named(value: Any) -> Any:
+    """Plain data in which a word is a map, and the name of its kind stands under ``op``."""
+    if isinstance(value, msgspec.Struct):
+        named = _named(msgspec.structs.asdict(value))
+        return {"op": op_of(type(value))} | named if isinstance(value, Word) else named
+    if isinstance(value, dict):
+        pairs = cast("dict[object, object]", value)
+        return {name: _named(item) for name, item in pairs.items()}
+    if isinstance(value, list | tuple):
+        return [_named(item) for item in cast("Sequence[object]", value)]
+    return value
 
 
 def print_table(rows: Mapping[str, object]) -> None:
@@ -167,7 +180,7 @@ def record_line(n: int, at_us: int, stimulus: Word) -> str:
 def print_record(record: Record, instructions: Sequence[Instruction], *, as_json: bool) -> None:
     """A record with what it led to."""
     if as_json:
-        print_json({**msgspec.to_builtins(record), "instructions": instructions})
+        print_json({**msgspec.structs.asdict(record), "instructions": instructions})
         return
     click.echo(record_line(record.n, record.at_us, record.stimulus))
     for instruction in instructions:

@@ -174,15 +174,16 @@ class Node:
 
     heeded: frozenset[type[Report]] = frozenset(get_args(Report))
 
-    def on_report(self, report: Report) -> None:
+    def on_reports(self, reports: Iterable[Report]) -> None:
         """Tell the scheduler, or whoever waits for it."""
-        self._arrivals.on_report(report)
-        if isinstance(report, Reply):
-            self._requests.pop(report.request_id).answer(report)
-            return
-        op = self._reports.op_of(report)
-        if op is not None:
-            self.outbox.put(op)
+        for report in reports:
+            self._arrivals.on_report(report)
+            if isinstance(report, Reply):
+                self._requests.pop(report.request_id).answer(report)
+                continue
+            op = self._reports.op_of(report)
+            if op is not None:
+                self.outbox.put(op)
 
     def on_batch_end(self) -> None:
         """What was reported may leave."""

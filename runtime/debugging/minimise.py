@@ -246,7 +246,7 @@ def as_journal(header: Header, life: Life) -> bytes:
     )
     machine = Machine.from_snapshot(life.before)
     writer = RecordWriter(header.at_us)
-    frames = [MAGIC, writer.header(header)]
+    begin = MAGIC + writer.header(header)
     noted = Noted()
     for said in life.said:
         moment = tell(machine, said)
@@ -255,8 +255,6 @@ def as_journal(header: Header, life: Life) -> bytes:
         noted.times_us.append(said.at_us)
         noted.stimuli.append(said.stimulus)
         noted.answers.append(moment.instructions)
-    for part in noted.parts():
-        frame, _, failure = writer.batch(part)
-        assert failure is None  # all of it has stood in a journal
-        frames.append(frame)
-    return b"".join(frames)
+    records, _, failure = writer.write(noted)
+    assert failure is None  # all of it has stood in a journal
+    return begin + records

@@ -143,10 +143,17 @@ def read(text: str, words: Words) -> Any:
     word = words.get(name)
     if word is None:
         raise NotationError(f"there is no {name!r}{_hint(name, words)}")
-    try:
-        return msgspec.convert(_values(word, tokens), word, strict=False)
-    except msgspec.ValidationError as error:
-        raise NotationError(f"{name}: {error}") from None
+    said = _values(word, tokens)
+    made: dict[str, object] = {}
+    for field in fields(word):
+        try:
+            if field.name in said:
+                made[field.name] = msgspec.convert(said[field.name], field.type, strict=False)
+            elif field.required:
+                raise NotationError(f"{name}: {_label(field)} is missing")
+        except msgspec.ValidationError as error:
+            raise NotationError(f"{name}: {_label(field)}: {error}") from None
+    return word(**made)
 
 
 def _values(word: type[msgspec.Struct], tokens: list[str]) -> dict[str, object]:
@@ -157,8 +164,10 @@ def _values(word: type[msgspec.Struct], tokens: list[str]) -> dict[str, object]:
     said: dict[str, object] = {}
     value: object
     for token in tokens:
-        if token.startswith("#"):
+        if token.startswith("#") and "attempt" in word.__struct_fields__:
             name, value = "attempt", token[1:]
+        elif token.startswith("#"):
+            raise NotationError(f"{token!r} is an attempt, and there is none to be named")
         elif is_named := _NAMED.fullmatch(token):
             label, text = is_named.groups()
             if label not in named:

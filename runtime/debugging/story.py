@@ -12,6 +12,7 @@ import msgspec
 
 from trouper.runtime.debugging.occasions import mentions, occasion
 from trouper.runtime.debugging.reasons import Cause, Reason, Scene
+from trouper.runtime.journal.format import op_of
 from trouper.runtime.journal.journal import Journal, Step
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Instruction, RequestRefreshWhoHas
@@ -180,7 +181,7 @@ class History:
         ]
         if not asked:
             return "nobody has been asked who holds it"
-        question = f"{RequestRefreshWhoHas.__struct_config__.tag} #{asked[0]}"
+        question = f"{op_of(RequestRefreshWhoHas)} #{asked[0]}"
         answers = [
             turn.n
             for turn in self.turns

@@ -83,12 +83,14 @@ class Registry:
         dropped, records, freed = self._dropped, self.records, self.freed
         while dropped:
             record = dropped.popleft()
-            record.handles -= 1
-            if record.handles or record.outcome is PENDING:
+            record.handles = handles = record.handles - 1
+            if handles:
                 continue
-            if record.outcome is FINISHED and records.get(record.key) is record:
-                del records[record.key]  # `forget`, in plain: what becomes of most tasks
-                freed.append(record.key)
-            else:
+            outcome = record.outcome
+            if outcome is FINISHED:  # `forget`, in plain: what becomes of most tasks
+                key = record.key
+                del records[key]
+                freed.append(key)
+            elif outcome is not PENDING:
                 self.forget(record)
         self.flush()

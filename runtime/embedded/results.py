@@ -4,7 +4,7 @@
 records that handles wait for, and knows when nothing is left to wait for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import trio
@@ -67,19 +67,21 @@ class Results:
         """What is submitted is checked before: this is a fault of ours."""
         raise error
 
-    def on_report(self, report: Report) -> None:
-        """A task has ended."""
-        if type(report) is TaskFinished:
-            record = self._records.get(report.key)
-            if record is None:
-                self._registry.freed.append(report.key)
-            elif record.run_id == report.run_id and record.outcome is PENDING:
-                self.pending -= 1
-                record.finish(report.attempt)
-                if not record.handles:
-                    self._registry.forget(record)
-        elif type(report) is TaskErred:
-            self._on_erred(report)
+    def on_reports(self, reports: Iterable[Report]) -> None:
+        """Tasks have ended."""
+        records = self._records
+        for report in reports:
+            if type(report) is TaskFinished:
+                record = records.get(report.key)
+                if record is None:
+                    self._registry.freed.append(report.key)
+                elif record.outcome is PENDING and record.run_id == report.run_id:
+                    self.pending -= 1
+                    record.finish(report.attempt)
+                    if not record.handles:
+                        self._registry.forget(record)
+            elif type(report) is TaskErred:
+                self._on_erred(report)
 
     def _on_erred(self, report: TaskErred) -> None:
         key = report.key

@@ -10,6 +10,7 @@ Everything but the finalisers of handles happens in the thread of the event loop
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import Context, copy_context
+from itertools import chain
 from typing import Any, TypeVar, overload
 
 import trio
@@ -27,7 +28,7 @@ from trouper.runtime.errors import ForeignHandle, WorkerClosed, WorkerFailed
 from trouper.runtime.ledger import Config
 from trouper.runtime.machine import Machine
 from trouper.wire.keys import UserKey, encode_key
-from trouper.wire.stimuli import CancelTask, ComputeTask, FreeKeys, Secede
+from trouper.wire.stimuli import CancelTask, ComputeTask, FreeKeys, Secede, Stimulus
 from trouper.wire.vocabulary import Key, Peer
 
 T = TypeVar("T")
@@ -165,9 +166,7 @@ class Worker(Results):
         registry = self._registry
         run_id = self._last_run_id + 1
         if key is None:
-            text = f"{prefix}-{run_id}"
-            while text in registry.records or text in registry.failed or text[0] == "~":
-                text = f"task {text}"  # somebody has given this very key
+            text = self._new_key(prefix, run_id)
         else:
             text = encode_key(key)
             known = registry.get(text)
@@ -217,16 +216,66 @@ class Worker(Results):
         priority: float = 0,
         resources: Mapping[str, float] | None = None,
     ) -> list[TaskHandle[Any]]:
-        """Submit a task for each element, or for each tuple of elements of several iterables."""
+        """Submit a task for each element, or for each tuple of elements of several iterables.
+
+        The iterables are read to their end first.
+        """
         if not iterables:
             raise TypeError("map() needs at least one iterable")
         prefix, executor, rank = self._prepare(fn, priority, resources)
+        calls = list(zip(*iterables, strict=False))
+        if ATOMS.issuperset(map(type, chain.from_iterable(calls))):
+            return self._submit_all(fn, prefix, executor, calls, rank, resources)
         return [
             self._submit(
                 copy_context(), fn, prefix, executor, args, NO_KWARGS, None, rank, resources
             )
-            for args in zip(*iterables, strict=False)
+            for args in calls
         ]
+
+    @trio.lowlevel.enable_ki_protection
+    def _submit_all(
+        self,
+        fn: Callable[..., Any],
+        prefix: str,
+        executor: str,
+        calls: Iterable[tuple[Any, ...]],
+        rank: float,
+        resources: Mapping[str, float] | None,
+    ) -> list[TaskHandle[Any]]:
+        """What `_submit` does, for many calls without handles among their arguments."""
+        records, failed, specs = self._records, self._registry.failed, self.store.specs
+        taken = dict(resources) if resources else NO_RESOURCES
+        marked = prefix.startswith("~")
+        run_id = self._last_run_id
+        handles: list[TaskHandle[Any]] = []
+        stimuli: list[Stimulus] = []
+        for args in calls:
+            run_id += 1
+            key = f"{prefix}-{run_id}"
+            if marked or key in records or key in failed:
+                key = self._new_key(prefix, run_id)
+            record = records[key] = Record(key, run_id)
+            handles.append(TaskHandle(self, record))
+            specs[run_id] = Spec(fn, args, NO_KWARGS, copy_context())
+            order = (rank, run_id)
+            stimuli.append(
+                ComputeTask(
+                    key, run_id, run_id, order, (), NO_HOLDERS, NO_SIZES, executor, taken, prefix
+                )
+            )
+        self._last_run_id = run_id
+        self.pending += len(handles)
+        if stimuli:
+            self.supervisor.send_all(stimuli)
+        return handles
+
+    def _new_key(self, prefix: str, run_id: int) -> Key:
+        """A key for a task that was given none."""
+        key = f"{prefix}-{run_id}"
+        while key in self._records or key in self._registry.failed or key[0] == "~":
+            key = f"task {key}"  # somebody has given this very key
+        return key
 
     async def run(
         self,

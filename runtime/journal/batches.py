@@ -1,144 +1,113 @@
 """Batches: records that stand together in one frame. Pure; see JOURNAL.md.
 
-A frame for each record would cost more than all the rest. So one has a *summary* of all records of
-a batch, a check for each, and then their *rows*. If the frame is torn or corrupt, the checks tell
-how many of its records are whole.
+A frame for each record would cost more than all the rest: what is expensive is what a Python
+program does once for each. So the stimuli of a batch become bytes all at once, and what they led
+to stands beside them, in lists. A batch is small enough that a frame is no great loss.
 """
 
-import sys
 import zlib
-from array import array
-from collections.abc import Sequence
-from itertools import accumulate, pairwise, repeat
+from bisect import bisect_right
+from itertools import accumulate
 
 import msgspec
 
-from trouper.runtime.journal.format import pack
-from trouper.runtime.journal.frames import HEAD_NBYTES, head
+from trouper.runtime.journal.damage import flipped_bit
+from trouper.runtime.journal.format import pack_into
+from trouper.runtime.journal.frames import CHECK_NBYTES, HEAD_NBYTES
 
-_CHECK_NBYTES = 4
+BATCH = 64
+"""So many records stand in one frame at most."""
+
+LARGE_NBYTES = 1 << 13
+"""A batch of more bytes is compressed: it has long lists of keys, which are much alike."""
+
+_COMPRESSED = b"\x78"
+"""How what zlib has compressed begins, and MessagePack of a list never does."""
 
 
-class Summary(msgspec.Struct, frozen=True, array_like=True):
-    """What is told of a batch as a whole. Lists have an item for each record."""
+class Body(msgspec.Struct, frozen=True, array_like=True):
+    """What stands in a frame. Lists have an item for each record."""
 
     after_us: list[int]
-    """Since the record before."""
-    nbytes: list[int]
-    """Of the rows."""
-    digests: bytes
-    """Of the answers; see `numbers`."""
+    """Since the record before. Those that are left out at the end are 0."""
+    digests: list[int]
+    """Of the answers; 0 if there is none."""
     counts: list[int]
     """Of instructions."""
     kinds: bytes
     """Of all instructions, one after the other."""
     errors: dict[int, str]
     """Type names of the exceptions that the machine raised instead, by place in the batch."""
+    rows: msgspec.Raw
+    """A list of the stimuli: each is an array of its tag and its fields."""
 
-
-_decode = msgspec.msgpack.Decoder(Summary).decode
-
-
-class Body(msgspec.Struct, frozen=True):
-    """What is whole of a batch: its summary, and the first of its rows."""
-
-    summary: Summary
-    count: int
-    """Of the rows."""
-    rows: bytes
-    """One after the other."""
-    nbytes: int
-    """Up to the end of the last row."""
-
-    def each_row(self) -> list[bytes]:
+    def each_row(self) -> list[msgspec.Raw]:
         """The rows, one by one."""
-        ends = list(accumulate(self.summary.nbytes[: self.count], initial=0))
-        return [self.rows[begin:end] for begin, end in pairwise(ends)]
+        return _decode_rows(self.rows)
 
 
-def _read_summary(data: bytes) -> Summary:
-    try:
-        return _decode(data)
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from error
+_decode = msgspec.msgpack.Decoder(Body).decode
+_decode_rows = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
-def numbers_to_bytes(numbers: Sequence[int]) -> bytes:
-    """Four bytes for each."""
-    made = array("I", numbers)
-    if sys.byteorder == "little":
-        made.byteswap()
-    return made.tobytes()
+def join(fields: tuple[object, ...], room: bytearray) -> bytes:
+    """The bytes of a body, given its fields in their order, and room that is used again."""
+    pack_into(fields, room)
+    return zlib.compress(room, 1) if len(room) > LARGE_NBYTES else bytes(room)
 
 
-def numbers_from_bytes(data: bytes) -> Sequence[int]:
-    """What `numbers_to_bytes` was given."""
-    made = array("I", data)
-    if sys.byteorder == "little":
-        made.byteswap()
-    return made
-
-
-def join(summary: Summary, rows: Sequence[bytes], previous: int) -> bytes:
-    """The body of a frame.
-
-    Args:
-        summary: Of the batch.
-        rows: Of the records.
-        previous: Check of the frame before.
-    """
-    summarised = pack(summary)
-    checks = map(zlib.crc32, rows, repeat(zlib.crc32(summarised, previous)))
-    return b"".join([head(len(summarised)), summarised, numbers_to_bytes([*checks]), *rows])
-
-
-def split(body: bytes) -> Body:
-    """The batch that a body is of.
+def split(data: bytes) -> Body:
+    """The body that some bytes are.
 
     Raises:
-        ValueError: It is of none, though it is as it was written.
+        ValueError: They are none, though they are as they were written.
     """
-    end = HEAD_NBYTES + int.from_bytes(body[: HEAD_NBYTES - 1], "big")
-    summary = _read_summary(body[HEAD_NBYTES:end])
-    count = len(summary.nbytes)
-    rows = body[end + _CHECK_NBYTES * count :]
+    try:
+        body = _decode(zlib.decompress(data) if data.startswith(_COMPRESSED) else data)
+    except (msgspec.MsgspecError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    count = len(body.counts)
     if (
         count == 0
-        or len(rows) != sum(summary.nbytes)
-        or len(summary.after_us) != count
-        or len(summary.digests) != _CHECK_NBYTES * count
-        or len(summary.counts) != count
-        or len(summary.kinds) != sum(summary.counts)
+        or len(body.after_us) > count
+        or len(body.digests) != count
+        or len(body.kinds) != sum(body.counts)
     ):
         raise ValueError("the parts of its batch do not fit together")
-    return Body(summary, count, rows, len(body))
+    return body
 
 
-def rescue(torn: bytes, previous: int) -> Body | None:
-    """What is whole of a body that is torn or corrupt: all records up to the first that is not.
+def rescue(frame: bytes, previous: int) -> tuple[Body, int] | None:
+    """What a corrupt frame was, and how many of its records stand before what was changed.
+
+    None if more than one bit was changed: then nothing in it can be relied upon.
 
     Args:
-        torn: As much of it as there is.
+        frame: Its head is as it was written; empty if there is none.
         previous: Check of the frame before.
     """
-    length = int.from_bytes(torn[: HEAD_NBYTES - 1], "big")
-    if torn[:HEAD_NBYTES] != head(length):
+    if not frame:
         return None
-    end = HEAD_NBYTES + length
+    end = len(frame) - CHECK_NBYTES
+    difference = zlib.crc32(frame[:end], previous) ^ int.from_bytes(frame[end:], "big")
+    flipped = flipped_bit(end, difference)
+    if flipped is None or flipped[0] < HEAD_NBYTES:
+        return None
+    place, bit = flipped
+    data = bytearray(frame)
+    data[place] ^= bit
+    mended = bytes(data[HEAD_NBYTES:end])
     try:
-        summary = _read_summary(torn[HEAD_NBYTES:end])
-    except ValueError:
+        body = split(mended)
+    except ValueError:  # as it was written
         return None
-    seed = zlib.crc32(torn[HEAD_NBYTES:end], previous)
-    begin = end + _CHECK_NBYTES * len(summary.nbytes)
-    if begin > len(torn):
-        return None
-    count, at = 0, begin
-    # Something is broken: if it is none of the rows, then the check of the whole, behind the last.
-    checks = numbers_from_bytes(torn[end:begin])[:-1]
-    for nbytes, check in zip(summary.nbytes, checks, strict=False):
-        if zlib.crc32(torn[at : at + nbytes], seed) != check:
-            break
-        count += 1
-        at += nbytes
-    return Body(summary, count, torn[begin:at], at) if count else None
+    return body, _count_before(place - HEAD_NBYTES, body, mended)
+
+
+def _count_before(place: int, body: Body, data: bytes) -> int:
+    """How many rows end before a place in a body."""
+    if data.startswith(_COMPRESSED):
+        return 0
+    sizes = [*map(len, body.each_row())]
+    ends = accumulate(sizes, initial=len(data) - sum(sizes))
+    return min(max(0, bisect_right([*ends], place) - 1), len(sizes) - 1)

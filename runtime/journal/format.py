@@ -9,6 +9,7 @@ to notice the first difference, and to say what was there before.
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from numbers import Integral, Real
 from typing import Any, get_args
@@ -18,16 +19,13 @@ import msgspec
 from trouper.wire.instructions import Instruction
 from trouper.wire.stimuli import Stimulus
 from trouper.wire.version import VERSION
-from trouper.wire.vocabulary import Word
+from trouper.wire.vocabulary import Word, kebab_case
 
-FORMAT = 3
-
-BATCH = 1000
-"""So many records stand in one frame at most."""
+FORMAT = 4
 
 
 class Kind(msgspec.Struct, frozen=True, array_like=True):
-    """A kind of stimulus or instruction, as the writer knew it. Its number is its place."""
+    """A kind of stimulus or instruction, as the writer knew it. Its place is its tag."""
 
     op: str
     fields: tuple[str, ...]
@@ -38,9 +36,10 @@ def kinds_of(words: Iterable[type[Word]]) -> tuple[Kind, ...]:
     return tuple([Kind(op_of(word), word.__struct_fields__) for word in words])
 
 
+@cache
 def op_of(word: type[Word]) -> str:
     """The name of a kind, as ``compute-task``."""
-    return str(word.__struct_config__.tag)
+    return kebab_case(word.__name__)
 
 
 STIMULUS_TYPES: tuple[type[Stimulus], ...] = get_args(Stimulus)
@@ -97,7 +96,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     times_us: list[int]
     stimuli: list[Stimulus]
     digests: Sequence[int]
-    """Of the instructions; `NOTHING` if there were none."""
+    """Of the instructions; 0 if there were none."""
     counts: Sequence[int]
     """Of instructions."""
     kinds: bytes
@@ -142,21 +141,6 @@ class Noted(msgspec.Struct, frozen=True):
     errors: dict[int, str] = {}
     """Type names of the exceptions, by place in the lists."""
 
-    def parts(self) -> Iterator["Noted"]:
-        """The same, as much at a time as goes into a frame."""
-        count = len(self.answers)
-        if count <= BATCH:
-            yield self
-            return
-        for begin in range(0, count, BATCH):
-            end = begin + BATCH
-            yield Noted(
-                self.times_us[begin:end],
-                self.stimuli[begin:end],
-                self.answers[begin:end],
-                {n - begin: name for n, name in self.errors.items() if begin <= n < end},
-            )
-
 
 def plain_number(value: object) -> int | float:
     """What stands for a number of a type that MessagePack does not know, say of numpy."""
@@ -176,12 +160,8 @@ pack_into: Callable[[object, bytearray], None] = _encoder.encode_into
 """The same in place of what is in a buffer."""
 
 
-NOTHING = zlib.crc32(pack([]))
-"""The digest of no instructions."""
-
-
 class Digester:
-    """Digests lists of instructions: the CRC-32 of what they are as MessagePack.
+    """Digests lists of instructions: the CRC-32 of what they are as MessagePack; 0 if empty.
 
     Args:
         kinds: The instructions that the writer of the journal knew. What has been added to them
@@ -189,16 +169,22 @@ class Digester:
     """
 
     def __init__(self, kinds: tuple[Kind, ...] = INSTRUCTIONS) -> None:
-        self._fields = None if kinds == INSTRUCTIONS else {kind.op: kind.fields for kind in kinds}
+        self._known = (
+            None
+            if kinds == INSTRUCTIONS
+            else {kind.op: (tag, kind.fields) for tag, kind in enumerate(kinds)}
+        )
 
     def digest(self, instructions: Sequence[Instruction]) -> int:
         """The digest of a list."""
-        if self._fields is None:
+        if not instructions:
+            return 0
+        if self._known is None:
             return zlib.crc32(pack(instructions))
         return zlib.crc32(pack([self._as_written(word) for word in instructions]))
 
-    def _as_written(self, word: Instruction) -> dict[str, Any]:
-        assert self._fields is not None
+    def _as_written(self, word: Instruction) -> list[Any]:
+        assert self._known is not None
         op = op_of(type(word))
-        fields = self._fields.get(op, ())
-        return {"op": op} | {name: getattr(word, name, None) for name in fields}
+        tag, fields = self._known.get(op, (op, ()))
+        return [tag, *[getattr(word, name, None) for name in fields]]

@@ -8,6 +8,7 @@ where it stands. The guard tells a wrong length (corrupt) from a frame that is n
 
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import BinaryIO
 
 MAGIC = b"trouper journal\n"
@@ -15,7 +16,7 @@ MAGIC = b"trouper journal\n"
 HEAD_NBYTES = 5
 """Of a length and its guard."""
 
-_CHECK_NBYTES = 4
+CHECK_NBYTES = 4
 _BLOCK_NBYTES = 1 << 18
 
 
@@ -23,20 +24,11 @@ class BrokenFrame(Exception):
     """A frame that is not as it was written. Who reads knows which it is."""
 
 
-def _head(length: int) -> bytes:
-    plain = length.to_bytes(4, "big")
-    return plain + (zlib.crc32(plain) & 0xFF).to_bytes(1, "big")
-
-
-_HEADS = [_head(length) for length in range(256)]
-"""Of those that nearly all small frames have."""
-
-_LENGTHS = {guarded: length for length, guarded in enumerate(_HEADS)}
-
-
+@lru_cache(1 << 12)
 def head(length: int) -> bytes:
     """A length, guarded: any change of a single byte is noticed (a test tries all)."""
-    return _HEADS[length] if length < 256 else _head(length)
+    plain = length.to_bytes(4, "big")
+    return plain + (zlib.crc32(plain) & 0xFF).to_bytes(1, "big")
 
 
 class FrameWriter:
@@ -50,7 +42,7 @@ class FrameWriter:
         """The next frame."""
         framed = head(len(body)) + body
         self.check = check = zlib.crc32(framed, self.check)
-        return framed + check.to_bytes(_CHECK_NBYTES, "big")
+        return framed + check.to_bytes(CHECK_NBYTES, "big")
 
 
 class FrameReader:
@@ -68,7 +60,7 @@ class FrameReader:
         self.torn_nbytes = 0
         """How much of a frame that was never finished stands at the end; when all is read."""
         self.broken = b""
-        """As much as there is of the body of a frame that is torn or corrupt; when all is read."""
+        """A frame whose check does not match, all of it; when all is read."""
         self._file = file
         self._left = nbytes
         """To be read from the file."""
@@ -81,31 +73,28 @@ class FrameReader:
         """
         block, at = b"", 0
         while True:
-            length = _LENGTHS.get(block[at : at + HEAD_NBYTES])
-            if length is None:  # a long one; or there is no more in this block
-                if len(block) - at < HEAD_NBYTES:
-                    block, at = self._refill(block[at:], HEAD_NBYTES), 0
-                    if len(block) < HEAD_NBYTES:
-                        self.torn_nbytes = len(block)
-                        return
-                length = self._length(block, at)
-                if length is None:
-                    return
-            end = at + HEAD_NBYTES + length
-            if end + _CHECK_NBYTES > len(block):
-                block, at = self._refill(block[at:], HEAD_NBYTES + length + _CHECK_NBYTES), 0
-                end = HEAD_NBYTES + length
-                if end + _CHECK_NBYTES > len(block):
+            if len(block) - at < HEAD_NBYTES:
+                block, at = self._refill(block[at:], HEAD_NBYTES), 0
+                if len(block) < HEAD_NBYTES:
                     self.torn_nbytes = len(block)
-                    self.broken = block[HEAD_NBYTES:end]
+                    return
+            length = self._length(block, at)
+            if length is None:
+                return
+            end = at + HEAD_NBYTES + length
+            if end + CHECK_NBYTES > len(block):
+                block, at = self._refill(block[at:], HEAD_NBYTES + length + CHECK_NBYTES), 0
+                end = HEAD_NBYTES + length
+                if end + CHECK_NBYTES > len(block):
+                    self.torn_nbytes = len(block)
                     return
             check = zlib.crc32(block[at:end], self.check)
-            if check != int.from_bytes(block[end : end + _CHECK_NBYTES], "big"):
-                self.broken = block[at + HEAD_NBYTES : end]
+            if check != int.from_bytes(block[end : end + CHECK_NBYTES], "big"):
+                self.broken = block[at : end + CHECK_NBYTES]
                 raise BrokenFrame("its check does not match")
             self.check = check
             yield block[at + HEAD_NBYTES : end]
-            at = end + _CHECK_NBYTES
+            at = end + CHECK_NBYTES
 
     def _refill(self, rest: bytes, nbytes: int) -> bytes:
         """The rest of a block and what follows it, with so many bytes if there are as many."""

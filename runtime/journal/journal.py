@@ -53,8 +53,8 @@ class Journal:
         """Number of the last record; `first` - 1 if there is none."""
         if torn_nbytes:
             self._warn(
-                f"{segments[-1].path} ends in the middle of record {self.last + 1}; "
-                f"its last {torn_nbytes} bytes are cut off"
+                f"{segments[-1].path} ends in the middle of the batch that begins with record "
+                f"{self.last + 1}; its last {torn_nbytes} bytes are cut off"
             )
 
     @classmethod

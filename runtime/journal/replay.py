@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trouper.runtime.errors import JournalError
-from trouper.runtime.journal.format import NOTHING, Batch, Digester, Kind, Record, op_of
+from trouper.runtime.journal.format import Batch, Digester, Kind, Record, op_of
 from trouper.runtime.machine import Machine
 from trouper.wire.instructions import Instruction
 
@@ -87,5 +87,5 @@ class Replay:
                 answer = handle(stimulus)
             except Exception as error:
                 raise ReplayDiverged(batch.record(place), error) from error
-            if (digest_of(answer) if answer else NOTHING) != batch.digests[place]:
+            if digest_of(answer) != batch.digests[place]:
                 raise ReplayDiverged(batch.record(place), answer)

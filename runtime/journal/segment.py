@@ -1,6 +1,6 @@
 """One segment of a journal, read: its header, and its records one after the other.
 
-Only what is whole is read. What a crash has left of a record at the end is cut off, and a warning
+Only what is whole is read. What a crash has left of a batch at the end is cut off, and a warning
 says how much; anything else that is not as it was written is an error that names the record.
 """
 
@@ -14,7 +14,7 @@ import msgspec
 from trouper.runtime.errors import CorruptJournal, JournalError
 from trouper.runtime.journal.batches import rescue, split
 from trouper.runtime.journal.format import FORMAT, Batch, Header
-from trouper.runtime.journal.frames import HEAD_NBYTES, MAGIC, BrokenFrame, FrameReader
+from trouper.runtime.journal.frames import MAGIC, BrokenFrame, FrameReader
 from trouper.runtime.journal.records import RecordReader
 
 
@@ -70,7 +70,7 @@ class Segment:
             raise CorruptJournal(f"the header of {self.path} is corrupt: {error}", 0) from error
 
     def measure(self) -> tuple[int, int]:
-        """How many records can be read, and how many bytes of a torn one follow."""
+        """How many records can be read, and how many bytes of torn ones follow."""
         count = 0
         with self.path.open("rb") as file:
             frames = self._frames(file)
@@ -78,14 +78,11 @@ class Segment:
             next(bodies)
             with suppress(BrokenFrame, ValueError):  # whoever reads the records is told
                 for body in bodies:
-                    count += split(body).count
-        torn_nbytes = frames.torn_nbytes
-        whole = rescue(frames.broken, frames.check)
-        if whole is not None:
-            count += whole.count
-            if torn_nbytes:
-                torn_nbytes -= HEAD_NBYTES + whole.nbytes
-        return count, torn_nbytes
+                    count += len(split(body).counts)
+        rescued = rescue(frames.broken, frames.check)
+        if rescued is not None:
+            count += rescued[1]
+        return count, frames.torn_nbytes
 
     def batches(self, following: Header | None = None) -> Iterator[Batch]:
         """The records in order, those of a frame together.

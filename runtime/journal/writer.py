@@ -32,8 +32,9 @@ or the worker ends; or every batch at once, down to the disk."""
 SEGMENTS = 8
 """Of so many parts a journal of the greatest size consists."""
 
-HASTE_NBYTES = 1 << 16
-"""So much is written at once, whatever the time."""
+HASTE_NBYTES = 1 << 18
+"""So much is written at once, whatever the time. For less, to wake the thread costs more than what it
+does: threads share one interpreter."""
 
 BACKLOG_NBYTES = 1 << 26
 """More than this does not wait for the disk."""

@@ -1,0 +1,282 @@
+"""What is handled together is answered as if it had come alone, and leaves the same state."""
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from test_shortcuts import Tell, crazy, sane
+
+from trouper.runtime import bulk, machine
+from trouper.runtime.errors import StimulusError
+from trouper.runtime.invariants import check
+from trouper.runtime.ledger import ALWAYS_BRIEF, BRIEF_S, Config
+from trouper.runtime.machine import FEW, Machine
+from trouper.wire.instructions import Execute, Instruction
+from trouper.wire.stimuli import (
+    CancelTask,
+    ComputeTask,
+    ExecuteFailure,
+    ExecuteSuccess,
+    FreeKeys,
+    Pause,
+    Secede,
+    Stimulus,
+    Unpause,
+)
+
+
+def answered(it: Machine, stimuli: Sequence[Stimulus]) -> list[Sequence[Instruction] | str]:
+    """What a machine says to stimuli that come together; of one that is refused, why."""
+    answers: list[Sequence[Instruction]] = []
+    refusals: dict[int, str] = {}
+    while len(answers) < len(stimuli):
+        try:
+            it.handle_all(stimuli, answers)
+        except StimulusError as error:
+            refusals[len(answers)] = str(error)
+            answers.append(())
+    return [refusals.get(place, answer) for place, answer in enumerate(answers)]
+
+
+def answered_alone(it: Machine, stimuli: Sequence[Stimulus]) -> list[Sequence[Instruction] | str]:
+    """What a machine says to stimuli that come one by one."""
+    said: list[Sequence[Instruction] | str] = []
+    for stimulus in stimuli:
+        try:
+            said.append(it.handle(stimulus))
+        except StimulusError as error:
+            said.append(str(error))
+    return said
+
+
+def plain(said: list[Sequence[Instruction] | str]) -> list[list[Instruction] | str]:
+    """Without the difference between lists and tuples."""
+    return [answer if isinstance(answer, str) else list(answer) for answer in said]
+
+
+class Waves:
+    """Waves of tasks and their ends, and among them, more or less often, whatever could break one.
+
+    Each batch goes to two machines: to one as it is, to the other stimulus by stimulus.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = Random(seed)
+        self.odd_one_in = rng.choice((20, 80, 300))
+        ahead = {"thread": rng.randrange(2, 30)}
+        config = Config(
+            slots={"thread": rng.choice((1, 2)), "coroutine": 2},
+            resources={"gpu": 1},
+            run_ahead=rng.choice(({}, ahead, ahead, ahead | {"coroutine": 5})),
+        )
+        self.together, self.alone = Machine(config), Machine(config)
+        self.count = 0
+        self.kind = "noop"
+        self.keys: list[str] = []
+        self.running: list[Execute] = []
+
+    @property
+    def odd(self) -> bool:
+        """Whether it is time for something else."""
+        return self.rng.randrange(self.odd_one_in) == 0
+
+    def send(self, batch: Sequence[Stimulus]) -> None:
+        """Give a batch to both."""
+        said = plain(answered(self.together, batch))
+        assert said == plain(answered_alone(self.alone, batch))
+        assert self.together.fingerprint() == self.alone.fingerprint()
+        check(self.together)
+        self.running += [it for answer in said for it in answer if isinstance(it, Execute)]
+
+    def compute(self) -> Stimulus:
+        """A task, most of them like the one before."""
+        rng = self.rng
+        self.count += 1
+        if self.odd:
+            self.kind = rng.choice(("noop", "other", ""))
+        key = rng.choice(self.keys) if self.keys and self.odd else f"t{self.count}"
+        inputs = (rng.choice(self.keys),) if self.keys and self.odd else ()
+        self.keys.append(key)
+        return ComputeTask(
+            key,
+            self.count,
+            0 if self.odd else self.count,
+            rng.choice([(-1, self.count), (float("nan"),), ()]) if self.odd else (0, self.count),
+            inputs,
+            {"far": ("tcp://peer:1",)} if self.odd else {},
+            {},
+            rng.choice(["coroutine", "process"]) if self.odd else "thread",
+            {"gpu": 1.0} if self.odd else {},
+            self.kind,
+        )
+
+    def end(self) -> Stimulus:
+        """An attempt ends, most of them well and soon, and in the order in which they began."""
+        rng = self.rng
+        place = rng.randrange(len(self.running)) if self.odd else 0
+        it = self.running[place]
+        if not self.odd:  # otherwise it ends again later
+            del self.running[place]
+        if self.odd:
+            return rng.choice(
+                (
+                    ExecuteFailure(it.key, it.attempt, "ValueError"),
+                    Secede(it.key, it.attempt),
+                    ExecuteSuccess(it.key, it.attempt + 1000, 28, "int", 0),
+                )
+            )
+        duration_s = BRIEF_S * 2 if self.odd else BRIEF_S
+        return ExecuteSuccess(it.key, it.attempt, 28, "int", duration_s)
+
+    def disturb(self) -> Stimulus:
+        """Something else."""
+        key = self.rng.choice(self.keys)
+        return self.rng.choice((Pause(), CancelTask(key), FreeKeys((key,)), FreeKeys((key,))))
+
+    def tell(self) -> None:
+        """A wave, and ends until nothing runs any more."""
+        rng = self.rng
+        batch = [self.compute() for _ in range(rng.randrange(1, 60))]
+        self.send([self.disturb() if self.odd else it for it in batch])
+        for _ in range(100):
+            self.send([Unpause()])
+            if not self.running:
+                break
+            batch = [self.end() for _ in range(rng.randrange(40)) if self.running]
+            self.send([self.disturb() if self.odd else it for it in batch])
+        if rng.randrange(2):
+            rng.shuffle(self.keys)
+            self.send([FreeKeys(tuple(self.keys))])
+            self.keys.clear()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_waves_are_handled_as_if_their_stimuli_came_alone(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(machine, "FEW", 1)
+    waves = Waves(seed)
+    for _ in range(8):
+        waves.tell()
+
+
+@pytest.mark.parametrize("tell", [sane, crazy])
+def test_stories_are_handled_as_if_their_stimuli_came_alone(
+    monkeypatch: pytest.MonkeyPatch, tell: Tell
+) -> None:
+    monkeypatch.setattr(machine, "FEW", 1)
+    for seed in range(15):
+        config, told = tell(seed)
+        rng = Random(seed)
+        together, alone = Machine(config), Machine(config)
+        while told:
+            size = rng.choice((1, 2, 5, 50))
+            batch, told = told[:size], told[size:]
+            assert plain(answered(together, batch)) == plain(answered_alone(alone, batch))
+            assert together.fingerprint() == alone.fingerprint()
+
+
+def wave(first: int, count: int, prefix: str = "noop") -> list[Stimulus]:
+    """Tasks of a kind."""
+    return [
+        ComputeTask(f"{prefix}-{number}", number, number, (0, number), prefix=prefix)
+        for number in range(first, first + count)
+    ]
+
+
+def ends(answers: Sequence[Sequence[Instruction]]) -> list[Stimulus]:
+    """What was begun ends at once."""
+    return [
+        ExecuteSuccess(it.key, it.attempt, 28, "int", 0)
+        for answer in answers
+        for it in answer
+        if isinstance(it, Execute)
+    ]
+
+
+def test_a_wave_is_handled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Machine(Config(slots={"thread": 2}, run_ahead={"thread": 10}))
+    answers: list[Sequence[Instruction]] = []
+    it.handle_all(wave(1, 30), answers)
+    while done := ends(answers):  # after these it is known how long they take
+        answers = []
+        it.handle_all(done, answers)
+
+    alone: list[Stimulus] = []
+    handle = Machine.handle
+
+    def counted(it: Machine, stimulus: Stimulus) -> list[Instruction]:
+        alone.append(stimulus)
+        return handle(it, stimulus)
+
+    monkeypatch.setattr(Machine, "handle", counted)
+    answers = []
+    it.handle_all(wave(31, 100), answers)
+    assert [bool(answer) for answer in answers] == [True] * 12 + [False] * 88
+    finished = 0
+    while done := ends(answers):
+        answers = []
+        it.handle_all(done, answers)
+        finished += len(answers)
+    assert finished == 100
+    assert len(alone) <= FEW
+    check(it)
+
+
+def test_each_kind_is_remembered_by_itself() -> None:
+    config = Config(slots={"thread": 1}, run_ahead={"thread": 40})
+    together, alone = Machine(config), Machine(config)
+
+    def send(stimuli: list[Stimulus]) -> list[Stimulus]:
+        said = plain(answered(together, stimuli))
+        assert said == plain(answered_alone(alone, stimuli))
+        assert together.fingerprint() == alone.fingerprint()
+        return ends([answer for answer in said if not isinstance(answer, str)])
+
+    for kind, first in (("noop", 1), ("other", 101)):
+        done = send(wave(first, 20, kind))
+        while done:
+            done = send(done)
+    (long,) = send(wave(200, 1, "other"))
+    assert isinstance(long, ExecuteSuccess)
+    send([ExecuteSuccess(long.key, long.attempt, 28, "int", 1.0)])
+    done = send(wave(300, 12, "noop")) + send(wave(400, 12, "other"))
+    assert len(done) == 24
+    send(done)
+    assert together.ledger.brevity == {"noop": ALWAYS_BRIEF, "other": ALWAYS_BRIEF}
+
+
+def test_who_needs_the_long_way_does_not_try_the_other_at_every_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = 0
+
+    def tried(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+
+    monkeypatch.setattr(machine, "SHORTCUTS", {ComputeTask: tried})
+    answers: list[Sequence[Instruction]] = []
+    Machine().handle_all(wave(1, 10 * FEW), answers)
+    assert len(answers) == 10 * FEW
+    assert tries == 9  # the last few are not worth it
+
+
+def test_what_has_an_answer_is_not_handled_again() -> None:
+    it = Machine()
+    answers: bulk.Answers = [()]
+    it.handle_all(wave(1, 3), answers)
+    assert [bool(answer) for answer in answers] == [False, True, False]
+    assert list(it.ledger.tasks) == ["noop-2", "noop-3"]
+
+
+def test_one_that_is_refused_is_the_first_without_an_answer() -> None:
+    it = Machine()
+    stimuli = [*wave(1, 3), ComputeTask("bad", 4, 0), *wave(5, 2)]
+    answers: list[Sequence[Instruction]] = []
+    with pytest.raises(StimulusError, match="'bad' has the spec_id 0"):
+        it.handle_all(stimuli, answers)
+    assert len(answers) == 3
+    answers.append(())
+    it.handle_all(stimuli, answers)
+    assert len(it.ledger.tasks) == 5
