@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-distributed: Any = importlib.import_module("distributed")
-get_client, get_worker = distributed.get_client, distributed.get_worker
-rejoin, secede = distributed.rejoin, distributed.secede
+
+def distributed() -> Any:
+    """Only processes of Dask's own import it, not that of the tests."""
+    return importlib.import_module("distributed")
 
 
 def inc(number: int) -> int:
@@ -46,7 +47,7 @@ def note_order(number: int, file: str) -> None:
 def wait_for_file(file: str) -> str:
     while not Path(file).exists():
         time.sleep(0.01)
-    return str(get_worker().name)
+    return str(distributed().get_worker().name)
 
 
 def fail_deeply(message: str) -> None:
@@ -62,7 +63,7 @@ def length(array: Any) -> int:
 
 
 def name_of_worker(*_: object) -> Any:
-    return str(get_worker().name)
+    return str(distributed().get_worker().name)
 
 
 async def coroutine_task(number: int) -> int:
@@ -73,30 +74,30 @@ async def coroutine_task(number: int) -> int:
 def reschedule_once(file: str) -> Any:
     if not Path(file).exists():
         Path(file).touch()
-        raise distributed.Reschedule
-    return str(get_worker().name)
+        raise distributed().Reschedule
+    return str(distributed().get_worker().name)
 
 
 def secede_until(file: str) -> str:
-    secede()
+    distributed().secede()
     return wait_for_file(file)
 
 
 def secede_and_rejoin() -> str:
-    secede()
-    rejoin()
+    distributed().secede()
+    distributed().rejoin()
     return threading.current_thread().name
 
 
 def with_worker_client(number: int) -> int:
-    with distributed.worker_client() as client:
+    with distributed().worker_client() as client:
         return int(client.submit(inc, number).result(timeout=30))
 
 
 def with_get_client(number: int) -> int:
-    client = get_client()
+    client = distributed().get_client()
     futures = client.map(inc, range(number))
-    secede()
+    distributed().secede()
     return sum(list(client.gather(futures)))
 
 
@@ -152,13 +153,13 @@ def held_here(key: str, dask_worker: Any) -> Any:
 
 
 def scatter_inside(number: int) -> int:
-    with distributed.worker_client() as client:
+    with distributed().worker_client() as client:
         (numbers,) = client.scatter([list(range(number))])
         return int(client.submit(sum, numbers).result(timeout=30))
 
 
 def log_events() -> None:
-    get_worker().log_event("node-tests", {"when": datetime(2026, 1, 1)})
+    distributed().get_worker().log_event("node-tests", {"when": datetime(2026, 1, 1)})
 
 
 class OpensInOneProcessOnly:

@@ -1,14 +1,16 @@
 """`trouper node`: its options, where they come from, and how it ends."""
 
 import signal
-import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from dask_cluster import PATIENCE_S, Cluster, cluster, wait_for_workers
+from dask_client import Client, wait_for_workers
+from dask_cluster import Cluster, cluster
+from dask_processes import Process
 
 from trouper.runtime.cli.commands import trouper
 from trouper.runtime.cluster import ExitCode
@@ -98,32 +100,44 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def client(running: Cluster) -> Generator[Client]:
+    with running.client() as client:
+        yield client
+
+
+def only_worker(client: Any) -> Any:
+    """What the scheduler knows of it."""
+    (worker,) = client.scheduler_info(n_workers=-1)["workers"].values()
+    return worker
+
+
+def retire(client: Any, name: str) -> None:
+    client.retire_workers(names=[name])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(running: Cluster, number: signal.Signals) -> None:
+def test_a_signal_ends_it_in_order(
+    running: Cluster, client: Client, number: signal.Signals
+) -> None:
     node = running.node(f"ended-by-{number.name}", "--resources", "GPU=1")
-    with running.client() as client:
-        wait_for_workers(client, node.name)
-        (worker,) = client.scheduler_info(n_workers=-1)["workers"].values()
-        assert worker["resources"] == {"GPU": 1.0}
-        node.send_signal(number)
-        assert node.exit_code() == ExitCode.CLOSED
-        assert node.lines(f"it was sent {number.name}")
-        wait_for_workers(client)
+    client.run(wait_for_workers, node.name)
+    assert client.run(only_worker)["resources"] == {"GPU": 1.0}
+    node.send_signal(number)
+    assert node.exit_code() == ExitCode.CLOSED
+    assert node.said(f"it was sent {number.name}")
+    client.run(wait_for_workers)
 
 
-def test_a_name_that_is_taken_is_asked_for_again_and_refused(running: Cluster) -> None:
+def test_a_name_that_is_taken_is_asked_for_again_and_refused(
+    running: Cluster, client: Client, tmp_path: Path
+) -> None:
     first = running.node("twin")
-    with running.client() as client:
-        wait_for_workers(client, "twin")
-        command = [sys.executable, "-m", "trouper.runtime.cli.main", "node", running.cws]
-        second = subprocess.run(
-            [*command, "--name", "twin", "--connect-timeout", "3"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert second.returncode == ExitCode.REFUSED
-        assert second.stderr.count("name taken, twin") >= 2
-        client.retire_workers(names=["twin"])
+    client.run(wait_for_workers, "twin")
+    command = [sys.executable, "-m", "trouper.runtime.cli.main", "node", running.cws]
+    options = ["--name", "twin", "--connect-timeout", "3"]
+    with Process("the other twin", [*command, *options], tmp_path) as second:
+        assert second.exit_code() == ExitCode.REFUSED
+        assert len(second.said("name taken, twin")) >= 2
+    client.run(retire, "twin")
     assert first.exit_code() == ExitCode.CLOSED

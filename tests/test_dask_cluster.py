@@ -1,139 +1,127 @@
 """A real scheduler, stock workers on ``cws://``, and clients: what Dask does works as before."""
 
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from dask_processes import Scheduler, process, run_client, scheduler, stock_worker
+from dask_client import Client, by_client, results_of, wait_for_workers, workers
+from dask_processes import Process, Scheduler, stock_worker
+from node_tasks import distributed
 from proxy import proxy
 
-EVERYTHING = """
-import sys
-import numpy as np
-from distributed import Client, wait
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Generator[Scheduler]:
+    """With two workers."""
+    directory = tmp_path_factory.mktemp("cluster")
+    with (
+        Scheduler(directory) as one,
+        stock_worker(one["cws"], directory, name="a") as first,
+        stock_worker(one["cws"], directory, name="b") as second,
+    ):
+        yield one
+        for each in (first, second, one):
+            each.end()
+            assert not each.faults, each.log
 
 
-def fail(x):
+@pytest.fixture(scope="module", params=["tcp", "cws"])
+def client(
+    request: pytest.FixtureRequest,
+    scheduler: Scheduler,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[Client]:
+    with Client(scheduler[request.param], tmp_path_factory.mktemp(request.param)) as client:
+        client.run(wait_for_workers, "a", "b")
+        yield client
+
+
+def plus_one(x: int) -> int:
+    return x + 1
+
+
+def fail(x: int) -> None:
     raise ValueError(f"no {x}")
 
 
-def where(dask_worker):
+def where(dask_worker: Any) -> Any:
     return dask_worker.address
 
 
-with Client(sys.argv[1], timeout=30) as client:
-    client.wait_for_workers(2, timeout=30)
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-    assert all(address.startswith("cws://") for address in workers), workers
+@by_client
+def test_a_client_does_what_clients_do(client: Any) -> None:
+    addresses = sorted(workers(client).values())
+    assert all(address.startswith("cws://") for address in addresses), addresses
     assert client.submit(pow, 2, 10).result() == 1024
-    numbers = client.map(lambda x: x + 1, range(500), pure=False)
+    numbers = client.map(plus_one, range(500), pure=False)
     assert client.gather(numbers) == list(range(1, 501))
     assert client.submit(sum, numbers).result() == sum(range(1, 501))
 
     array = np.arange(1_000_000.0)
     assert np.array_equal(client.submit(np.sqrt, array).result(), np.sqrt(array))
-    here = client.scatter(array, workers=workers[:1])
-    there = client.submit(np.sum, here, workers=workers[1:])
+    here = client.scatter(array, workers=addresses[:1])
+    there = client.submit(np.sum, here, workers=addresses[1:])
     assert there.result() == array.sum()
     assert np.array_equal(client.gather(here), array)
     assert client.gather(here).flags.writeable
 
-    failed = client.submit(fail, 7)
-    try:
-        failed.result()
-    except ValueError as error:
-        assert str(error) == "no 7"
-    else:
-        raise AssertionError("it should have failed")
+    with pytest.raises(ValueError, match=r"^no 7$"):
+        client.submit(fail, 7).result()
 
-    assert sorted(client.run(where).values()) == workers
+    assert sorted(client.run(where).values()) == addresses
     key = ("tuple", 1)
     assert client.submit(str, 5, key=key).result() == "5"
-    wait(client.submit(str, 6))
-print("all is well")
-"""
+    distributed().wait(client.submit(str, 6))
 
-LARGE = """
-import sys
-import numpy as np
-from distributed import Client, wait
 
-with Client(sys.argv[1], timeout=30) as client:
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-    large = client.submit(np.ones, 20_000_000, workers=workers[:1])
-    total = client.submit(np.sum, large, workers=workers[1:])
+@pytest.mark.parametrize("client", ["cws"], indirect=True)
+@by_client
+def test_160_megabytes_go_from_worker_to_worker_and_to_a_client(client: Any) -> None:
+    addresses = sorted(workers(client).values())
+    large = client.submit(np.ones, 20_000_000, workers=addresses[:1])
+    total = client.submit(np.sum, large, workers=addresses[1:])
     assert total.result() == 20_000_000
     fetched = client.gather(large, direct=True)
     assert fetched.nbytes == 160_000_000
     assert fetched.sum() == 20_000_000
-print("all is well")
-"""
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Generator[Scheduler]:
-    """With two workers."""
-    with (
-        scheduler() as one,
-        stock_worker(one["cws"], name="a") as first,
-        stock_worker(one["cws"], name="b") as second,
-    ):
-        yield one
-        for each in (first, second, one.process):
-            each.end()
-            assert not each.faults, each.log
-
-
-@pytest.mark.parametrize("protocol", ["tcp", "cws"])
-def test_a_client_does_what_clients_do(cluster: Scheduler, protocol: str) -> None:
-    assert "all is well" in run_client(EVERYTHING, cluster[protocol])
-
-
-def test_160_megabytes_go_from_worker_to_worker_and_to_a_client(cluster: Scheduler) -> None:
-    assert "all is well" in run_client(LARGE, cluster["cws"])
-
-
-SLOWLY = """
-import sys
-import time
-from distributed import Client
-
-
-def slowly(x):
+def slowly(x: int) -> int:
     time.sleep(0.02)
     return x
 
 
-count = int(sys.argv[2])
-with Client(sys.argv[1], timeout=30) as client:
-    print("begun", flush=True)
-    numbers = client.map(slowly, range(count), pure=False)
-    assert client.gather(numbers) == list(range(count))
-print("all is well")
-"""
+def begun(client: Any, count: int, name: str) -> Any:
+    """Futures of a computation on one worker that takes its time."""
+    return client.map(slowly, range(count), workers=[name], pure=False)
 
 
+@pytest.mark.parametrize("client", ["tcp"], indirect=True)
 @pytest.mark.parametrize("resumes", [True, False], ids=["resumes", "does not"])
-def test_a_worker_whose_connections_are_cut_is_lost_unless_they_resume(resumes: bool) -> None:
-    with scheduler() as one, proxy(one.port("cws")) as between:
-        behind = f"cws://127.0.0.1:{between.port}"
-        env = {"DASK_TROUPER__RESUME": str(resumes)}
-        with (
-            stock_worker(behind, name="behind", env=env) as worker,
-            process("client", [sys.executable, "-c", SLOWLY, one["tcp"], "100"]) as client,
-        ):
-            client.wait_for("begun")
-            assert between.cut() >= 1
-            if resumes:
-                assert client.wait(60) == 0
-                assert between.cut() >= 1  # also when nothing is under way
-                assert "all is well" in run_client(SLOWLY, one["tcp"], "5")
-                assert "Remove worker" not in one.process.log
-            else:
-                one.process.wait_for("Remove worker")
-                assert worker.wait(60) == 0
-                client.end()
+def test_a_worker_whose_connections_are_cut_is_lost_unless_they_resume(
+    scheduler: Scheduler, client: Client, resumes: bool, tmp_path: Path
+) -> None:
+    name = f"behind-{resumes}"
+    env = {"DASK_TROUPER__RESUME": str(resumes)}
+    with (
+        proxy(scheduler.port("cws")) as between,
+        stock_worker(f"cws://127.0.0.1:{between.port}", tmp_path, name=name, env=env) as worker,
+    ):
+        client.run(wait_for_workers, "a", "b", name)
+        numbers = client.keep(begun, 100, name)
+        assert between.cut() >= 1
+        if resumes:
+            assert client.run(results_of, numbers) == list(range(100))
+            assert between.cut() >= 1  # also when nothing is under way
+            assert client.run(results_of, client.keep(begun, 5, name)) == list(range(5))
+            assert not scheduler.said(rf"Remove worker.* name: {name}")
+        else:
+            scheduler.wait_for(rf"Remove worker.* name: {name}")
+            assert worker.exit_code() == 0
 
 
 def test_a_wrong_token_is_told_on_both_sides(tmp_path: Path) -> None:
@@ -142,12 +130,14 @@ def test_a_wrong_token_is_told_on_both_sides(tmp_path: Path) -> None:
         path = tmp_path / token
         path.write_text(token)
         tokens[token] = {"TROUPER_TOKEN_FILE": str(path)}
-    with scheduler(("cws",), env=tokens["sesame"]) as one:
+    with Scheduler(tmp_path, ("cws",), env=tokens["sesame"]) as one:
         command = [*(sys.executable, "-m", "dask", "worker", one["cws"]), "--no-nanny"]
-        with process("a stranger", command, env=tokens["mellon"]) as stranger:
+        with (
+            Process("stranger", command, tmp_path, env=tokens["mellon"]) as stranger,
+            stock_worker(one["cws"], tmp_path, env=tokens["sesame"]) as worker,
+        ):
             stranger.wait_for(
                 r"the session was refused \(unauthorized\): the wrong token was given"
             )
-        one.process.wait_for(r"was refused: the wrong token was given \(unauthorized\)")
-        with stock_worker(one["cws"], env=tokens["sesame"]):
-            pass
+            one.wait_for(r"was refused: the wrong token was given \(unauthorized\)")
+            worker.wait_for("Registered to:")

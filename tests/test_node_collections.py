@@ -7,7 +7,10 @@ from typing import Any
 import node_tasks as tasks
 import numpy as np
 import pytest
-from dask_cluster import cluster, result_of, wait_for_workers
+from dask_client import Client, Kept, by_client, result_of, wait_for_workers
+from dask_cluster import Cluster, cluster
+from dask_processes import PATIENCE_S
+from node_tasks import distributed
 
 dask: Any = importlib.import_module("dask")
 array: Any = importlib.import_module("dask.array")
@@ -15,27 +18,41 @@ bag: Any = importlib.import_module("dask.bag")
 dataframe: Any = importlib.import_module("dask.dataframe")
 pandas: Any = importlib.import_module("pandas")
 
-WORKERS = {"nodes": ("a", "b"), "stock": ("c", "d")}
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("nodes")) as one:
+        one.node("a")
+        one.node("b")
+        yield one
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, Any]]:
-    """A client of two nodes, and one of two stock workers; two clusters."""
-    with (
-        cluster(tmp_path_factory.mktemp("nodes")) as nodes,
-        cluster(tmp_path_factory.mktemp("stock")) as stock,
-    ):
-        for name in WORKERS["nodes"]:
-            nodes.node(name)
-        for name in WORKERS["stock"]:
-            stock.stock_worker(name, stock.tcp)
-        with (
-            nodes.client(set_as_default=False) as of_nodes,
-            stock.client(set_as_default=False) as of_stock,
-        ):
-            wait_for_workers(of_nodes, *WORKERS["nodes"])
-            wait_for_workers(of_stock, *WORKERS["stock"])
-            yield {"nodes": of_nodes, "stock": of_stock}
+def stock_workers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("stock")) as one:
+        one.stock_worker("c", one.tcp)
+        one.stock_worker("d", one.tcp)
+        yield one
+
+
+@pytest.fixture(scope="module")
+def client(nodes: Cluster) -> Generator[Client]:
+    """Of two nodes."""
+    with nodes.client(set_as_default=False) as client:
+        client.run(wait_for_workers, "a", "b")
+        yield client
+
+
+@pytest.fixture(scope="module")
+def stock(client: Client, stock_workers: Cluster) -> Kept:
+    """Another client in the same process, of two stock workers."""
+    return client.keep(client_of_stock_workers, stock_workers.tcp)
+
+
+def client_of_stock_workers(_: Any, address: str) -> Any:
+    client = distributed().Client(address, timeout=PATIENCE_S, set_as_default=False)
+    wait_for_workers(client, "c", "d")
+    return client
 
 
 def arrays() -> list[Any]:
@@ -92,22 +109,23 @@ def same(ours: Any, theirs: Any) -> bool:
 
 
 @pytest.mark.parametrize("collections", [arrays, bags, frames], ids=lambda made: made.__name__)
+@by_client
 def test_computed_by_nodes_and_by_stock_workers(
-    both: dict[str, Any], collections: Callable[[], list[Any]]
+    client: Any, stock: Any, collections: Callable[[], list[Any]]
 ) -> None:
     with dask.config.set({"dataframe.shuffle.method": "tasks"}):
         got, expected = (
-            [result_of(future) for future in client.compute(collections())]
-            for client in (both["nodes"], both["stock"])
+            [result_of(future) for future in one.compute(collections())] for one in (client, stock)
         )
     for ours, theirs in zip(got, expected, strict=True):
         assert same(ours, theirs)
 
 
-def test_the_shuffle_of_workers_among_themselves_is_refused(both: dict[str, Any]) -> None:
+@by_client
+def test_the_shuffle_of_workers_among_themselves_is_refused(client: Any) -> None:
     table = dataframe.from_pandas(pandas.DataFrame({"x": range(100)}), npartitions=4)
     with dask.config.set({"dataframe.shuffle.method": "p2p"}):
-        future = both["nodes"].compute(table.shuffle("x"))
+        future = client.compute(table.shuffle("x"))
     with pytest.raises(RuntimeError, match=r"P2P .* failed") as caught:
         result_of(future)
     assert "shuffle with tasks" in str(caught.value.__cause__)

@@ -4,20 +4,13 @@ import signal
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import node_tasks as tasks
 import pytest
-from dask_cluster import (
-    Cluster,
-    Process,
-    cluster,
-    computed_times,
-    result_of,
-    results_of,
-    until,
-    wait_for_workers,
-    workers,
-)
+from dask_client import result_of, results_of, wait_for_workers, workers
+from dask_cluster import Cluster, cluster, computed_times
+from dask_processes import Process, until
 
 from trouper.wire.limits import Limits
 
@@ -37,28 +30,38 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Cluster, 
         yield one, victim
 
 
+def begun(client: Any, directory: Path) -> tuple[Any, Any]:
+    """Futures of numbers, and of a total of them, of which a third is computed."""
+    numbers = client.map(
+        tasks.noted, range(TASKS), directory=str(directory), delay_s=0.03, pure=False
+    )
+    doubled = client.map(tasks.total, numbers, numbers)
+    total = client.submit(tasks.total, *doubled)
+    until(lambda: len(computed_times(directory)) > TASKS // 3)
+    assert set(client.has_what()[workers(client)["victim"]])
+    assert len(computed_times(directory)) < TASKS
+    return numbers, total
+
+
+def computed(client: Any, futures: tuple[Any, Any]) -> tuple[list[int], int]:
+    """The numbers, and their total."""
+    numbers, total = futures
+    return results_of(client, numbers), result_of(total)
+
+
 def test_a_killed_node_is_computed_without(nodes: tuple[Cluster, Process], tmp_path: Path) -> None:
     one, victim = nodes
     with one.client() as client:
-        wait_for_workers(client, "victim", "a", "b")
-        victims = workers(client)["victim"]
-        numbers = client.map(
-            tasks.noted, range(TASKS), directory=str(tmp_path), delay_s=0.03, pure=False
-        )
-        doubled = client.map(tasks.total, numbers, numbers)
-        total = client.submit(tasks.total, *doubled)
-        until(lambda: len(computed_times(tmp_path)) > TASKS // 3)
-        had = set(client.has_what()[victims])
-        assert had
-        assert len(computed_times(tmp_path)) < TASKS
+        client.run(wait_for_workers, "victim", "a", "b")
+        victims = client.run(workers)["victim"]
+        futures = client.keep(begun, tmp_path)
         victim.send_signal(signal.SIGKILL)
         killed = time.monotonic()
-        until(lambda: one.scheduler.lines(f"Remove worker addr: {victims}"))
+        until(lambda: one.scheduler.said(f"Remove worker addr: {victims}"))
         assert time.monotonic() - killed < WINDOW_S + SLACK_S
-        assert result_of(total) == TASKS * (TASKS - 1)
-        assert results_of(client, numbers) == list(range(TASKS))
+        assert client.run(computed, futures) == (list(range(TASKS)), TASKS * (TASKS - 1))
         times = computed_times(tmp_path)
         assert set(times) == set(range(TASKS))
         assert max(times.values()) == 2, "what the victim had, or ran, was computed once more"
-        assert set(workers(client)) == {"a", "b"}
+        assert set(client.run(workers)) == {"a", "b"}
     assert victim.exit_code() == -signal.SIGKILL

@@ -9,16 +9,9 @@ from typing import Any
 
 import node_tasks as tasks
 import pytest
-from dask_cluster import (
-    Cluster,
-    Process,
-    cluster,
-    computed_times,
-    results_of,
-    until,
-    wait_for_workers,
-    workers,
-)
+from dask_client import Client, results_of, wait_for_workers, workers
+from dask_cluster import Cluster, cluster, computed_times
+from dask_processes import Process, until
 from proxy import Proxy, proxy
 
 TASKS = 2000
@@ -64,16 +57,21 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Generator[Behind]:
 
 
 @pytest.fixture(scope="module")
-def client(behind: Behind) -> Generator[Any]:
+def client(behind: Behind) -> Generator[Client]:
     with behind.cluster.client() as client:
-        wait_for_workers(client, *behind.processes)
+        client.run(wait_for_workers, *behind.processes)
         behind.proxies["doomed"].cut(refuse=True)  # the last test sees to what it comes
         yield client
 
 
 def removals(behind: Behind, address: str) -> list[str]:
     """What the scheduler says of the end of a worker."""
-    return [line for line in behind.cluster.scheduler.lines("Remove worker") if address in line]
+    return [line for line in behind.cluster.scheduler.said("Remove worker") if address in line]
+
+
+def scattered(client: Any, numbers: list[int], name: str) -> Any:
+    """A future of numbers that one worker has."""
+    return client.scatter(numbers, workers=[name], hash=False)
 
 
 def begun(client: Any, name: str, directory: Path) -> Any:
@@ -86,12 +84,17 @@ def begun(client: Any, name: str, directory: Path) -> Any:
     return futures
 
 
+def statuses(_: Any, futures: Any) -> set[str]:
+    """What the client knows of them."""
+    return {future.status for future in futures}
+
+
 def test_a_cut_of_seconds_costs_a_node_nothing_and_a_stock_worker_everything(
-    behind: Behind, client: Any, tmp_path: Path
+    behind: Behind, client: Client, tmp_path: Path
 ) -> None:
-    addresses = workers(client)
-    kept = client.scatter(list(range(1000)), workers=["node"], hash=False)
-    before = {name: begun(client, name, tmp_path / name) for name in ("stock", "node")}
+    addresses = client.run(workers)
+    kept = client.keep(scattered, list(range(1000)), "node")
+    before = {name: client.keep(begun, name, tmp_path / name) for name in ("stock", "node")}
     assert len(computed_times(tmp_path / "node")) < TASKS
     between = [behind.proxies[name] for name in (*before, "inwards")]
     for one in between:
@@ -99,36 +102,37 @@ def test_a_cut_of_seconds_costs_a_node_nothing_and_a_stock_worker_everything(
     time.sleep(REFUSED_S)
     for one in between:
         one.refusing = False
-    assert results_of(client, before["node"]) == list(range(TASKS))
-    assert client.gather(kept) == list(range(1000))
+    assert client.run(results_of, before["node"]) == list(range(TASKS))
+    assert client.run(results_of, kept) == list(range(1000))
     assert computed_times(tmp_path / "node") == dict.fromkeys(range(TASKS), 1)
     assert not removals(behind, addresses["node"])
     # The same was the end of the stock worker, and of what it had computed.
     until(lambda: removals(behind, addresses["stock"]))
-    assert behind.cluster.scheduler.lines("lose already computed task")
+    assert behind.cluster.scheduler.said("lose already computed task")
     behind.processes["stock"].end()
-    assert "finished" not in {future.status for future in before["stock"]}
+    assert "finished" not in client.run(statuses, before["stock"])
 
 
 def test_a_silence_that_ends_the_connection_costs_a_node_nothing(
-    behind: Behind, client: Any, tmp_path: Path
+    behind: Behind, client: Client, tmp_path: Path
 ) -> None:
-    address = workers(client)["hasty"]
-    futures = begun(client, "hasty", tmp_path / "hasty")
+    address = client.run(workers)["hasty"]
+    futures = client.keep(begun, "hasty", tmp_path / "hasty")
     between = behind.proxies["hasty"]
     connections = between.accepted
     between.silence(silent=True)
     time.sleep(SILENT_S)
     assert between.accepted > connections, "the node has not noticed"
     between.silence(silent=False)
-    assert results_of(client, futures) == list(range(TASKS))
+    assert client.run(results_of, futures) == list(range(TASKS))
     assert computed_times(tmp_path / "hasty") == dict.fromkeys(range(TASKS), 1)
     assert not removals(behind, address)
 
 
-def test_a_cut_for_good_ends_a_node_and_it_says_why(behind: Behind, client: Any) -> None:
+@pytest.mark.usefixtures("client")
+def test_a_cut_for_good_ends_a_node_and_it_says_why(behind: Behind) -> None:
     doomed = behind.processes["doomed"]
-    address = doomed.wait_for_line("works for").split(" works for")[0].split()[-1]
+    address = doomed.wait_for(r"(\S+) works for")[1]
     assert doomed.exit_code() == 3
-    assert "the scheduler is lost" in doomed.lines("has ended")[-1]
+    assert "the scheduler is lost" in doomed.said("has ended")[-1]
     until(lambda: removals(behind, address))

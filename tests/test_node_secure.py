@@ -7,7 +7,8 @@ from typing import Any
 import node_tasks as tasks
 import pytest
 import trustme
-from dask_cluster import Cluster, cluster, result_of, wait_for_workers, workers
+from dask_client import Client, by_client, result_of, wait_for_workers, workers
+from dask_cluster import Cluster, cluster
 
 NAMES = ("a", "b", "stock")
 
@@ -45,13 +46,14 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def client(secure: Cluster) -> Generator[Any]:
+def client(secure: Cluster) -> Generator[Client]:
     with secure.client() as client:
-        wait_for_workers(client, *NAMES)
-        assert {where.split(":")[0] for where in workers(client).values()} == {"cwss"}
+        client.run(wait_for_workers, *NAMES)
+        assert {where.split(":")[0] for where in client.run(workers).values()} == {"cwss"}
         yield client
 
 
+@by_client
 def test_values_go_from_each_to_each(client: Any) -> None:
     for maker in NAMES:
         made = client.submit(tasks.ones, 8_000_000, workers=[maker], pure=False)
@@ -60,16 +62,17 @@ def test_values_go_from_each_to_each(client: Any) -> None:
             assert result_of(used) == 1_000_000
 
 
+@by_client
 def test_a_task_may_be_a_client(client: Any) -> None:
     future = client.submit(tasks.with_worker_client, 1, workers=["a"], pure=False)
     assert result_of(future) == 2
 
 
-def test_who_has_the_wrong_token_is_not_let_in(client: Any, secure: Cluster) -> None:
+def test_who_has_the_wrong_token_is_not_let_in(client: Client, secure: Cluster) -> None:
     wrong = secure.directory / "wrong"
     wrong.write_text("please\n")
     stranger = secure.node("stranger", "--token-file", str(wrong))
     assert stranger.exit_code() == 4
-    assert stranger.lines("unauthorized")
+    assert stranger.said("unauthorized")
     secure.journals.pop()  # it has not come so far as to write one
-    wait_for_workers(client, *NAMES)
+    client.run(wait_for_workers, *NAMES)

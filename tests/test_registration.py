@@ -1,5 +1,6 @@
 """How a node introduces itself, and what it makes of the answers; also to its heartbeats."""
 
+import logging
 import math
 from typing import Any
 
@@ -115,6 +116,19 @@ async def test_a_scheduler_that_has_forgotten_it_ends_it() -> None:
             ending = await node.wait_ended()
     assert ending.code is ExitCode.LOST
     assert "does not know this node" in ending.reason
+
+
+async def test_a_removed_node_hears_why_even_if_a_heartbeat_comes_in_between(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with fake_scheduler() as scheduler, node_of(scheduler) as node:
+        scheduler.beat = {"status": "missing", "heartbeat-interval": 60.0}
+        await until(lambda: "does not know this node" in caplog.text)
+        await scheduler.say({"op": "close", "reason": "scheduler-remove-worker"})
+        with trio.fail_after(PATIENCE_S):
+            ending = await node.wait_ended()
+    assert (ending.code, ending.reason) == (ExitCode.CLOSED, "scheduler-remove-worker")
 
 
 async def test_a_heartbeat_that_is_no_answer_is_tried_again() -> None:

@@ -51,9 +51,9 @@ class Assembler:
         """How many of them are whole."""
         self._parts: list[Chunk] = []
         """Whole parts of the first one that is not."""
-        self._slabs = Slabs()
         self._partial: bytearray | memoryview = bytearray()
         """The part after these, with room for what comes."""
+        self._slabs = Slabs()
         self._filled = 0
         """How much of it has arrived."""
 

@@ -47,6 +47,8 @@ class Pulse:
     def __init__(self, node: Node, metrics: Metrics) -> None:
         self._node = node
         self._metrics = metrics
+        self._missing = False
+        """Whether the scheduler has answered that it does not know this node."""
 
     def metrics(self) -> dict[str, Any]:
         """Of the process, and of the machine's state."""
@@ -80,9 +82,17 @@ class Pulse:
         }
 
     def on_answer(self, answer: dict[str, Any], sent: float, received: float) -> None:
-        """Set the clock, or find out that nobody knows this node any more."""
-        if answer.get("status") == "missing":
+        """Set the clock, or find out that nobody knows this node any more.
+
+        Whom a scheduler removes it tells so on the stream, a moment later: a heartbeat that comes
+        in between is answered that the node is missing. Only the second such answer ends it.
+        """
+        missing = answer.get("status") == "missing"
+        if missing and self._missing:
             self._node.end(ExitCode.LOST, "the scheduler does not know this node any more")
+        elif missing:
+            self._missing = True
+            logger.info("the scheduler does not know this node; it may be about to say why")
         elif isinstance(theirs := answer.get("time"), float) and isfinite(theirs):
             self._node.clock_ahead_s = theirs - (sent + received) / 2
 

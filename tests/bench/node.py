@@ -24,22 +24,23 @@ scheduler and client take their share of the same machine, which is often the la
 """
 
 import argparse
-import asyncio
 import importlib
-import json
 import math
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
-import trio
+from dask_client import Client, wait_for_workers
+from dask_processes import Process, Scheduler, stock_worker
 
 THREADS = 2
 SATURATION = 1.1
@@ -82,95 +83,37 @@ def targets(counts: Sequence[int]) -> dict[str, Target]:
     }
 
 
-# The processes of a cluster
-
-
-def be_scheduler() -> None:
-    """Dask's; prints where it listens, by protocol."""
-    distributed = importlib.import_module("distributed")
-
-    async def serve() -> None:
-        scheduler = distributed.Scheduler(
-            protocol=["tcp", "cws"],
-            port=[0, 0],
-            host="127.0.0.1",
-            dashboard=False,
-            dashboard_address="127.0.0.1:0",
-        )
-        async with scheduler:
-            listeners = [listener.contact_address for listener in scheduler.listeners]
-            print(json.dumps(dict(zip(("tcp", "cws"), listeners, strict=True))), flush=True)
-            await scheduler.finished()
-
-    asyncio.run(serve())
-
-
-def be_node(scheduler: str, name: str) -> None:
-    """One of trouper's."""
-    opening = importlib.import_module("trouper.runtime.cluster.opening")
-
-    async def work() -> None:
-        async with opening.open_node(scheduler, threads=THREADS, name=name) as node:
-            await node.wait_ended()
-
-    trio.run(work)
-
-
-def worker_command(contender: str, scheduler: str, name: str) -> list[str]:
-    """What starts a worker."""
-    if contender == US:
-        return [sys.executable, __file__, "--be", "node", scheduler, name]
-    stock = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--name", name]
-    limits = ["--nthreads", str(THREADS), "--memory-limit", "0"]
-    return [*stock, *limits, "--no-nanny", "--no-dashboard"]
-
-
-@contextmanager
-def process(command: Sequence[str], log: TextIO) -> Generator[subprocess.Popen[str]]:
-    """A process for the length of a ``with`` block."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
-
-
-# The work
-
-
-def be_client(contender: str, calls: int, counts: Sequence[int]) -> None:
-    """Start a cluster, have it do all the work, and print the figures."""
-    distributed = importlib.import_module("distributed")
+def one_round(contender: str, calls: int, counts: Sequence[int]) -> dict[str, float]:
+    """What a fresh cluster does."""
     with ExitStack() as stack:
-        log = stack.enter_context(tempfile.TemporaryFile("w+"))
-        start = [sys.executable, __file__, "--be", "scheduler"]
-        scheduler = stack.enter_context(process(start, log))
-        assert scheduler.stdout is not None
-        addresses = json.loads(scheduler.stdout.readline())
-        client = stack.enter_context(distributed.Client(addresses["tcp"], timeout=30))
-
-        def add_worker(name: str) -> psutil.Process:
-            command = worker_command(contender, addresses[CONTENDERS[contender]], name)
-            return psutil.Process(stack.enter_context(process(command, log)).pid)
-
-        try:
-            first = add_worker("first")
-            client.wait_for_workers(1, timeout=60)
-            figures = alone(client, first, calls, counts)
-            add_worker("second")
-            client.wait_for_workers(2, timeout=60)
-            figures["exchange"] = exchange(client)
-        except BaseException:
-            log.seek(0)
-            print(log.read(), file=sys.stderr)
-            raise
-    print(json.dumps(figures))
+        directory = Path(stack.enter_context(TemporaryDirectory()))
+        scheduler = stack.enter_context(Scheduler(directory))
+        client = stack.enter_context(Client(scheduler["tcp"], directory))
+        client.limit_s = None
+        address = scheduler[CONTENDERS[contender]]
+        first = stack.enter_context(start_worker(contender, address, "first", directory))
+        client.run(wait_for_workers, "first")
+        figures = client.run(alone, first.pid, calls, counts)
+        stack.enter_context(start_worker(contender, address, "second", directory))
+        client.run(wait_for_workers, "first", "second")
+        return {**figures, "exchange": client.run(exchange)}
 
 
-def alone(
-    client: Any, worker: psutil.Process, calls: int, counts: Sequence[int]
-) -> dict[str, float]:
+def start_worker(contender: str, address: str, name: str, directory: Path) -> Process:
+    """Start one of a contender's workers."""
+    if contender != US:
+        return stock_worker(address, directory, name=name, threads=THREADS)
+    node = [sys.executable, "-m", "trouper.runtime.cli.main", "node", address]
+    options = ["--name", name, "--threads", str(THREADS), "--memory-limit", "0"]
+    return Process(name, [*node, *options], directory)
+
+
+# The work, in the client's process
+
+
+def alone(client: Any, pid: int, calls: int, counts: Sequence[int]) -> dict[str, float]:
     """What one worker does."""
+    worker = psutil.Process(pid)
     figures: dict[str, float] = {}
     no_ops(client, worker, 200)  # to warm up
     for kind, saturation in (("pushed", math.inf), ("no-ops", SATURATION)):
@@ -256,15 +199,6 @@ def arrays(client: Any, count: int, nbytes: int, worker: str) -> Any:
 # The table
 
 
-def one_round(contender: str, calls: int, counts: Sequence[int]) -> dict[str, float]:
-    """What a fresh cluster has done."""
-    command = [sys.executable, __file__, "--be", "client", contender, str(calls)]
-    command += map(str, counts)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
 def report(rounds: dict[str, list[dict[str, float]]], counts: Sequence[int]) -> Iterator[str]:
     """The lines of the table: for each work, a line for each contender."""
     yield f"{'':31}{'median':>10}{'least':>10}{'most':>10}{'node is':>10}  target"
@@ -306,12 +240,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["--be", "scheduler"]:
-            be_scheduler()
-        case ["--be", "node", scheduler, name]:
-            be_node(scheduler, name)
-        case ["--be", "client", contender, calls, *counts]:
-            be_client(contender, int(calls), list(map(int, counts)))
-        case arguments:
-            main(arguments)
+    main(sys.argv[1:])
