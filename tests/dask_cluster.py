@@ -15,6 +15,9 @@ from dask_processes import Process, Scheduler, stock_worker
 from trouper.runtime.errors import JournalWarning
 from trouper.runtime.journal.journal import Journal
 
+QUIET = {"DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False"}
+"""Nobody removes copies of values every two seconds, whether or not a test has seen them."""
+
 NODE = str(Path(__file__).with_name("node_process.py"))
 
 
@@ -69,7 +72,7 @@ def cluster(directory: Path, *, scheme: str = "cws", **env: str) -> Generator[Cl
         env: Environment variables of its processes.
     """
     with ExitStack() as stack:
-        one = Cluster(directory, scheme, env, stack)
+        one = Cluster(directory, scheme, QUIET | env, stack)
         try:
             yield one
         finally:

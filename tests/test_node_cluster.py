@@ -267,6 +267,18 @@ def test_copies_are_made_and_moved(client: Any) -> None:
 
 
 @by_client
+def test_the_active_memory_manager_removes_copies_that_nobody_needs(client: Any) -> None:
+    future = client.submit(tasks.ones, 1_000_000, pure=False)
+    assert result_of(future).size == 125_000
+    client.replicate(future)
+    assert len(client.who_has(future)[future.key]) == 2
+    assert not client.amm.running()
+    client.amm.run_once()
+    until(lambda: len(client.who_has(future)[future.key]) == 1)
+    assert computed(client, tasks.length, future) == 125_000
+
+
+@by_client
 def test_what_is_where(client: Any) -> None:
     addresses = workers(client)
     future = client.submit(tasks.inc, 41, workers=["b"])
