@@ -111,8 +111,7 @@ def execute_successes(ledger: Ledger, stimuli: Sequence[Stimulus], answers: Answ
                 or activity.seceded
                 or not activity.brief
                 or activity.executor != executor
-                or task.claim is not COMPUTE
-            ):
+            ):  # otherwise it is wanted as it was when it began: it has kept its spec
                 return
             following = run[0][2] if run else None
             if following is not None and (

@@ -330,7 +330,7 @@ class Supervisor:
         reports: list[Report] = []
         told: Any  # by its type and not by `match`: nearly all are on the way of every task
         for told in chain.from_iterable(answers):
-            kind = type(told)
+            kind = type(told)  # pyright: ignore[reportUnknownVariableType]
             if kind is Execute:
                 if told.executor == THREAD and not told.inputs:  # `_execute`, in plain
                     spec = specs[told.spec_id]

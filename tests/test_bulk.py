@@ -18,6 +18,7 @@ from trouper.wire.stimuli import (
     ExecuteFailure,
     ExecuteSuccess,
     FreeKeys,
+    GatherSuccess,
     Pause,
     Secede,
     Stimulus,
@@ -118,10 +119,12 @@ class Waves:
         if not self.odd:  # otherwise it ends again later
             del self.running[place]
         if self.odd:
+            self.running.append(it)
+            return Secede(it.key, it.attempt)
+        if self.odd:
             return rng.choice(
                 (
                     ExecuteFailure(it.key, it.attempt, "ValueError"),
-                    Secede(it.key, it.attempt),
                     ExecuteSuccess(it.key, it.attempt + 1000, 28, "int", 0),
                 )
             )
@@ -223,27 +226,84 @@ def test_a_wave_is_handled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     check(it)
 
 
-def test_each_kind_is_remembered_by_itself() -> None:
-    config = Config(slots={"thread": 1}, run_ahead={"thread": 40})
-    together, alone = Machine(config), Machine(config)
+class Both:
+    """Two machines that are told the same: one what comes together, the other one by one."""
 
-    def send(stimuli: list[Stimulus]) -> list[Stimulus]:
-        said = plain(answered(together, stimuli))
-        assert said == plain(answered_alone(alone, stimuli))
-        assert together.fingerprint() == alone.fingerprint()
+    def __init__(self, **slots: int) -> None:
+        config = Config(slots=slots, run_ahead=dict.fromkeys(slots, 40))
+        self.together, self.alone = Machine(config), Machine(config)
+
+    def send(self, stimuli: list[Stimulus]) -> list[Stimulus]:
+        """Tell both; the good ends of what begins."""
+        said = plain(answered(self.together, stimuli))
+        assert said == plain(answered_alone(self.alone, stimuli))
+        assert self.together.fingerprint() == self.alone.fingerprint()
         return ends([answer for answer in said if not isinstance(answer, str)])
 
-    for kind, first in (("noop", 1), ("other", 101)):
-        done = send(wave(first, 20, kind))
+    def teach(self, kind: str, first: int) -> None:
+        """Let the machines see that tasks of a kind are brief."""
+        done = self.send(wave(first, 20, kind))
         while done:
-            done = send(done)
-    (long,) = send(wave(200, 1, "other"))
+            done = self.send(done)
+        assert self.together.ledger.brevity[kind] == ALWAYS_BRIEF
+
+
+def test_each_kind_is_remembered_by_itself() -> None:
+    both = Both(thread=1)
+    both.teach("noop", 1)
+    both.teach("other", 101)
+    (long,) = both.send(wave(200, 1, "other"))
     assert isinstance(long, ExecuteSuccess)
-    send([ExecuteSuccess(long.key, long.attempt, 28, "int", 1.0)])
-    done = send(wave(300, 12, "noop")) + send(wave(400, 12, "other"))
+    both.send([ExecuteSuccess(long.key, long.attempt, 28, "int", 1.0)])
+    done = both.send(wave(300, 12, "noop")) + both.send(wave(400, 12, "other"))
     assert len(done) == 24
-    send(done)
-    assert together.ledger.brevity == {"noop": ALWAYS_BRIEF, "other": ALWAYS_BRIEF}
+    both.send(done)
+    assert both.together.ledger.brevity == {"noop": ALWAYS_BRIEF, "other": ALWAYS_BRIEF}
+
+
+def test_one_that_has_given_its_slot_back_ends_among_others() -> None:
+    both = Both(thread=2)
+    both.teach("noop", 1)
+    done = both.send(wave(100, 60))
+    assert isinstance(done[5], ExecuteSuccess)
+    done += both.send([Secede(done[5].key, done[5].attempt)])
+    assert len(done) == 43
+    both.send(done)
+
+
+def test_one_that_was_not_known_to_be_brief_ends_among_others() -> None:
+    both = Both(thread=2)
+    first, second = both.send(wave(1, 2))
+    following = both.send([*wave(3, 20), second])
+    while len(following) == 1:
+        following = both.send(following)
+    assert both.together.ledger.brevity["noop"] == ALWAYS_BRIEF
+    both.send([*wave(30, 10), first, *wave(40, 10)])
+    assert both.together.ledger.slots["thread"].lengthy == 0
+
+
+def test_a_kind_that_runs_in_two_executors() -> None:
+    both = Both(coroutine=2, thread=2)
+    both.teach("noop", 1)
+    coroutines: list[Stimulus] = [
+        ComputeTask(f"c{number}", number, number, (0, number), executor="coroutine", prefix="noop")
+        for number in range(100, 112)
+    ]
+    done = both.send(wave(200, 12)) + both.send(coroutines)
+    assert len(done) == 24
+    both.send(done)
+    assert [slots.free for slots in both.together.ledger.slots.values()] == [2, 2]
+
+
+def test_one_that_waited_for_a_copy_comes_next() -> None:
+    both = Both(thread=1)
+    both.teach("noop", 1)
+    done = both.send(wave(100, 41))
+    far: dict[str, tuple[str, ...]] = {"far": ("tcp://peer:1",)}
+    both.send([ComputeTask("near", 200, 200, (0, 200), who_has=far, prefix="noop")])
+    attempt = both.together.ledger.last_attempt
+    both.send([GatherSuccess("tcp://peer:1", attempt, {"far": (28, "int")}), *wave(201, 20)])
+    assert "near" in [it.key for it in both.send(done) if isinstance(it, ExecuteSuccess)]
 
 
 def test_who_needs_the_long_way_does_not_try_the_other_at_every_step(
