@@ -11,7 +11,7 @@ from fake_scheduler import FakeScheduler, comm_with, compute, fake_scheduler, no
 from gates import PATIENCE_S, until
 
 from trouper.actors.dask_values import load
-from trouper.runtime.cluster.node import ExitCode
+from trouper.runtime.cluster.node import ExitCode, Node
 from trouper.runtime.cluster.opening import CLOSING_S
 from trouper.runtime.journal.journal import Journal
 from trouper.wire.dask_message import Pickled
@@ -206,22 +206,23 @@ async def test_a_fault_of_ours_ends_the_node_and_says_so(monkeypatch: pytest.Mon
 async def test_a_fault_of_ours_in_the_stream_is_raised_and_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a fault of ours")
+
+    monkeypatch.setattr(Node, "on_lost_worker", fail)
+    nodes: list[Node] = []
+    ours = pytest.RaisesExc(AssertionError, match="a fault of ours")
     async with fake_scheduler() as scheduler:
-        with pytest.RaisesGroup(
-            pytest.RaisesExc(AssertionError, match="a fault of ours"), flatten_subgroups=True
-        ):
+        with pytest.RaisesGroup(ours, flatten_subgroups=True):
             async with node_of(scheduler) as node:
-
-                def fail(_: object) -> None:
-                    raise AssertionError("a fault of ours")
-
-                monkeypatch.setattr(node, "on_lost_worker", fail)
+                nodes.append(node)
                 await scheduler.say({"op": "remove-worker", "worker": "cws://b", "stimulus_id": ""})
                 with trio.fail_after(PATIENCE_S):
                     await trio.sleep_forever()
-    assert node.ending is not None
-    assert node.ending.code is ExitCode.FAILED
-    assert "a fault of ours" in node.ending.reason
+    ending = nodes[0].ending
+    assert ending is not None
+    assert ending.code is ExitCode.FAILED
+    assert "a fault of ours" in ending.reason
 
 
 async def test_a_copy_of_the_machine() -> None:
