@@ -127,7 +127,7 @@ def test_wire_compares_all_contenders_in_all_they_do() -> None:
 
 
 MAPS = ("60 no-ops (", "60 pushed (", "60 no-ops, CPU", "60 pushed, CPU")
-NODE_WORK = (*MAPS, "latency", "result", "exchange")
+NODE_WORK = (*MAPS, "latency, in a row", "latency, at rest", "result", "exchange")
 
 
 def test_node_compares_workers_in_all_they_do() -> None:

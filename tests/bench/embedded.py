@@ -56,7 +56,7 @@ class Target(NamedTuple):
 
 TARGETS = (
     Target("independent", CLUSTER, 1 / 40),
-    Target("independent", POOL, 1.5),
+    Target("independent", POOL, 1.0),
     Target("pair", CLUSTER, 1 / 25),
 )
 

@@ -15,7 +15,9 @@ part is the same for all. Measured are:
   5 ms at most: some 500 tasks per second, whoever it is, where the machine has nothing else to do;
 - **pushed**: the same where the scheduler gives a worker all that there is, as it does with
   ``distributed.scheduler.worker-saturation: inf``, and with tasks that have inputs in any case;
-- **latency**: ``submit(...).result()``, one at a time; the median of a round;
+- **latency**: ``submit(...).result()``, one at a time; the median of a round. In a row, when most
+  of it is the time for which client and scheduler hold back what they send, 10 ms and 5 ms after
+  what they have sent before; and at rest, after a pause in which these have run out;
 - **result**: an array of 100 MB that is in memory on the worker, brought to the client;
 - **exchange**: two workers have 200 arrays of 1 MB each, and each of them needs all of the other's.
 
@@ -45,6 +47,7 @@ from dask_processes import Process, Scheduler, stock_worker
 THREADS = 2
 SATURATION = 1.1
 """Dask's own default of ``distributed.scheduler.worker-saturation``."""
+REST_S = 0.05
 RESULTS = 3
 RESULT_NBYTES = 100_000_000
 ARRAY_NBYTES = 1_000_000
@@ -77,7 +80,8 @@ def targets(counts: Sequence[int]) -> dict[str, Target]:
     return {
         **{work: Target("tasks/s", 1.2, at_least=True) for work in maps},
         **{f"{work}, CPU": Target("us/task", 0.6, at_least=False) for work in maps},
-        "latency": Target("ms", 1.0, at_least=False),
+        "latency, in a row": Target("ms", 1.0, at_least=False),
+        "latency, at rest": Target("ms", 1.0, at_least=False),
         "result": Target("MB/s", 1.0, at_least=True),
         "exchange": Target("MB/s", 1.0, at_least=True),
     }
@@ -122,7 +126,9 @@ def alone(client: Any, pid: int, calls: int, counts: Sequence[int]) -> dict[str,
             seconds, worked = no_ops(client, worker, count)
             figures[f"{count:,} {kind}"] = count / seconds
             figures[f"{count:,} {kind}, CPU"] = worked / count * 1e6
-    figures["latency"] = statistics.median([call(client, i) for i in range(calls)]) * 1e3
+    for how, pause_s in (("in a row", 0.0), ("at rest", REST_S)):
+        seconds_each = [call(client, i, pause_s) for i in range(calls)]
+        figures[f"latency, {how}"] = statistics.median(seconds_each) * 1e3
     results = [result(client) for _ in range(RESULTS)]
     figures["result"] = RESULT_NBYTES / statistics.median(results) / 1e6
     return figures
@@ -157,8 +163,9 @@ def cpu_seconds(worker: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def call(client: Any, argument: int) -> float:
-    """The seconds until a client has the result of one task."""
+def call(client: Any, argument: int, pause_s: float) -> float:
+    """The seconds until a client has the result of one task, after a pause."""
+    time.sleep(pause_s)
     began = time.perf_counter()
     assert client.submit(bool, argument, pure=False).result() is bool(argument)
     return time.perf_counter() - began
