@@ -48,7 +48,7 @@ def test_embedded_compares_all_contenders_on_all_shapes() -> None:
             start, peak = int(row[-1]), int(row[-2])
             assert 5 < start <= peak
     assert output.count("target: at most 1/40 of LocalCluster") == 1
-    assert output.count("target: at most 1.5 of ThreadPoolExecutor") == 1
+    assert output.count("target: at most 1 of ThreadPoolExecutor") == 1
     assert output.count("target: at most 1/25 of LocalCluster") == 1
 
 
