@@ -64,6 +64,7 @@ TESTS = (
     "test_task.py",
     "test_machine.py",
     "test_snapshot.py",
+    "test_bulk.py",
 )
 """The pure tests: of the machine, without a clock, a thread or a process."""
 
