@@ -5,6 +5,7 @@ functions run in threads (`threads`), which belong to the supervisor and not to 
 that they survive its restart and keep their slots.
 """
 
+import math
 import signal
 import sys
 import threading
@@ -66,9 +67,9 @@ async def _run_coroutine(job: Job, running: dict[int, Job], stimuli: Stimuli, st
             scope.cancel()
         try:
             value = await _call(job)
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whoever awaits the task gets it
+        except BaseException as error:  # whoever awaits the task gets it
+            if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -math.inf:
+                raise  # it is one of those around this that is cancelled
             if job.cancelled and is_interrupt(error):
                 _pass_interrupt_on()
             job.fail(error, sys.exc_info()[2])

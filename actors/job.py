@@ -120,6 +120,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
             self._finish(ExecuteReschedule(self.key, self.attempt), None)
         else:
             BaseException.with_traceback(error, traceback)
+            if isinstance(error, trio.Cancelled):
+                error = _contained(error, self.key)
             type_name = type(error).__qualname__
             self._finish(ExecuteFailure(self.key, self.attempt, type_name), error)
 
@@ -138,6 +140,19 @@ class Job(msgspec.Struct, eq=False, gc=False):
 def _call(job: Job) -> object:
     current_job.set(job)
     return job.spec.call(job.inputs)  # type: ignore[union-attr]  # not yet: it runs
+
+
+def _contained(error: trio.Cancelled, key: Key) -> RuntimeError:
+    """What stands for a `trio.Cancelled` where nothing is cancelled.
+
+    Raised at who awaits the task, it would end theirs without a word, up to the next scope.
+    """
+    stray = RuntimeError(
+        f"task {key!r} has raised a trio.Cancelled that belongs to none of the cancel scopes "
+        "around it; raise it within its own scope, or raise something else"
+    )
+    stray.__cause__ = error
+    return stray
 
 
 def is_ours(traceback: TracebackType) -> bool:

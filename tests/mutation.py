@@ -51,6 +51,7 @@ MODULES = (
     "peers",
     "ledger",
     "policies",
+    "bulk",
     "machine",
 )
 

@@ -1,6 +1,7 @@
 """What the tests of nodes have computed: functions that nodes, schedulers and clients import."""
 
 import asyncio
+import builtins
 import importlib
 import os
 import pickle
@@ -52,6 +53,19 @@ def wait_for_file(file: str) -> str:
 
 def fail_deeply(message: str) -> None:
     raise ValueError(message)
+
+
+UNUSUAL = ("BaseException", "KeyboardInterrupt", "SystemExit", "GeneratorExit", "CancelledError")
+"""What is raised now and then, and is no `Exception`."""
+
+
+def fail_with(name: str) -> None:
+    raise getattr(builtins, name, asyncio.CancelledError)
+
+
+async def fail_later_with(name: str) -> None:
+    await asyncio.sleep(0)
+    fail_with(name)
 
 
 def ones(nbytes: int) -> Any:

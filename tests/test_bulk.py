@@ -322,6 +322,13 @@ def test_who_needs_the_long_way_does_not_try_the_other_at_every_step(
     assert tries == 9  # the last few are not worth it
 
 
+def test_what_has_no_short_way_comes_after_hundreds_that_have() -> None:
+    both = Both(thread=1)
+    others: list[Stimulus] = [Pause(), Unpause()]
+    both.send(wave(1, 300) + others * FEW)
+    assert not both.together.ledger.paused
+
+
 def test_what_has_an_answer_is_not_handled_again() -> None:
     it = Machine()
     answers: bulk.Answers = [()]

@@ -116,6 +116,20 @@ def test_an_exception_with_which_nothing_works(client: Any) -> None:
 
 
 @by_client
+def test_a_task_may_raise_what_is_no_exception(client: Any) -> None:
+    before = workers(client)
+    futures = [
+        client.submit(function, name, pure=False)
+        for function in (tasks.fail_with, tasks.fail_later_with)
+        for name in tasks.UNUSUAL
+    ]
+    said = [repr(future.exception(PATIENCE_S)) for future in futures]
+    assert all(name in text for name, text in zip(2 * tasks.UNUSUAL, said, strict=True)), said
+    assert computed(client, tasks.inc, 1) == 2
+    assert workers(client) == before
+
+
+@by_client
 def test_a_task_that_wants_to_end_its_process(client: Any) -> None:
     with pytest.raises(Exception, match="SystemExit"):
         computed(client, sys.exit, "the node does not")
