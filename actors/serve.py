@@ -13,6 +13,7 @@ from typing import TypeAlias
 import msgspec
 import trio
 
+from trouper.actors.errors import text_of
 from trouper.actors.fetched import Found
 from trouper.actors.serialize import THREADS, in_thread, serialize
 from trouper.wire import messages
@@ -202,7 +203,8 @@ class _Packing:
         try:
             buffers = serialize(found.value)
         except BaseException as error:  # noqa: BLE001 - a value may raise anything when asked
-            reason = f"a {found.type_name} cannot be serialised: {type(error).__name__}: {error}"
+            why = f"{type(error).__name__}: {text_of(error)}"
+            reason = f"a {found.type_name} cannot be serialised: {why}"
             self._unreadable.append(Unreadable(key, cut_reason(reason)))
             return True
         nbytes = sum(map(len, buffers))

@@ -138,6 +138,23 @@ async def test_an_exit_in_a_pickle_ends_nothing() -> None:
         assert "SystemExit" in str((await fetching.fetch("a")).unreadable["a"])
 
 
+class NoWords(BaseException):
+    def __str__(self) -> NoReturn:
+        raise SystemExit(3)
+
+
+class Mute:
+    def __reduce__(self) -> NoReturn:
+        raise NoWords
+
+
+async def test_what_cannot_be_sent_and_does_not_say_why_ends_nothing() -> None:
+    async with fetching_from(Shelf(a=Mute(), b=1).server().serve) as fetching:
+        fetched = await fetching.fetch("a", "b")
+        assert set(fetched.found) == {"b"}
+        assert str(fetched.unreadable["a"]).endswith("NoWords: (which cannot be shown as text)")
+
+
 async def test_busy() -> None:
     async def busy(connection: Connection) -> None:
         await hear(connection)
