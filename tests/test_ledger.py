@@ -38,6 +38,14 @@ def test_wanted_and_offers_do_not_outgrow_what_is_wanted() -> None:
     check(machine)
 
 
+def test_peers_are_told_from_this_worker_whatever_their_addresses() -> None:
+    machine = Machine(Config(address=P))
+    before = "tcp://10.0.0.1:1"
+    machine.handle(Pause())
+    machine.handle(AcquireReplicas({"x": (before, P, Q)}))
+    assert list(machine.ledger.tasks["x"].holders or ()) == [before, Q]
+
+
 def alive(kind: type) -> int:
     """How many objects of a type anything at all still refers to."""
     gc.collect()

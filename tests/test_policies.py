@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import pytest
 from model import World
 
 from trouper.runtime.ledger import PREFIXES, Config, Limits
@@ -383,6 +384,15 @@ def test_bytes_in_flight_may_reach_their_limit() -> None:
     world = limits(incoming_nbytes=10)
     world.send(AcquireReplicas({"x": (P,)}, {"x": 6}))
     assert gathers(world.send(AcquireReplicas({"y": (Q,)}, {"y": 3}))) == [(Q, ("y",))]
+
+
+@pytest.mark.parametrize(("nbytes", "begun"), [(4, [(Q, ("y",))]), (5, [])])
+def test_bytes_in_flight_limit_the_inputs_of_new_tasks(nbytes: int, begun: list[object]) -> None:
+    world = limits(incoming_nbytes=10)
+    out = world.send(ComputeTask("u", 1, 1, who_has={"x": (P,)}, nbytes={"x": 6}))
+    assert gathers(out) == [(P, ("x",))]
+    out = world.send(ComputeTask("v", 2, 2, who_has={"y": (Q,)}, nbytes={"y": nbytes}))
+    assert gathers(out) == begun
 
 
 def test_message_carries_fifty_megabytes_unless_told_otherwise() -> None:
