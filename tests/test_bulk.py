@@ -101,7 +101,7 @@ class Waves:
         return ComputeTask(
             key,
             self.count,
-            0 if self.odd else self.count,
+            rng.choice((0, -1)) if self.odd else self.count,
             rng.choice([(-1, self.count), (float("nan"),), ()]) if self.odd else (0, self.count),
             inputs,
             {"far": ("tcp://peer:1",)} if self.odd else {},

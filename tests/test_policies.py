@@ -369,6 +369,13 @@ def test_count_limits_only_what_carries_much() -> None:
     assert gathers(out) == [(NEAR, ("z",))]
 
 
+def test_count_limits_what_carries_ten_megabytes_unless_told_otherwise() -> None:
+    world = limits(incoming_count=1)
+    world.send(AcquireReplicas({"x": (P,)}, {"x": 9_999_999}))
+    assert gathers(world.send(AcquireReplicas({"y": (Q,)}, {"y": 1}))) == [(Q, ("y",))]
+    assert gathers(world.send(AcquireReplicas({"z": (NEAR,)}, {"z": 1}))) == []
+
+
 def test_bytes_in_flight_are_limited() -> None:
     world = limits(incoming_nbytes=10)
     assert gathers(world.send(AcquireReplicas({"x": (P,)}, {"x": 6}))) == [(P, ("x",))]
