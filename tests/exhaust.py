@@ -15,7 +15,6 @@ Shown are the states and transitions of each world and the longest of the shorte
 of a violation, the shortest way to it. The exit code is 1 if there is one.
 """
 
-import argparse
 import os
 import sys
 import time
@@ -30,6 +29,7 @@ from typing import NamedTuple
 import msgspec
 from bounds import WORLDS, Bounds
 from canonical import State
+from command_line import parser_for
 from small_world import Small, empty, is_end, is_kind, options
 
 CHUNK = 16
@@ -250,7 +250,7 @@ def describe(bounds: Bounds) -> str:
 
 def main() -> None:
     """Parse the command line and walk."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument("worlds", nargs="*", help=", ".join(WORLDS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args()

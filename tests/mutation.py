@@ -37,6 +37,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple, TypeVar
 
+from command_line import parser_for
+
 T = TypeVar("T")
 
 TESTS_DIR = Path(__file__).parent
@@ -335,13 +337,7 @@ def baseline() -> str:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    description, _, rest = (__doc__ or "").partition("\n\n")
-    examples, _, _ = rest.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--sample", type=float, default=0.1, help="fraction (default: 0.1)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     parser.add_argument("--only", nargs="+", choices=MODULES, default=MODULES, metavar="MODULE")

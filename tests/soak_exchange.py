@@ -6,7 +6,6 @@
 Fails unless every value arrives, right and once. The suite runs the same with fewer.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from command_line import parser_for
 from sides import open_cutter
 
 HERE = Path(__file__).parent
@@ -87,7 +87,7 @@ async def exchange(small: int, large: int, nbytes: int, cuts: int, seed: int) ->
 
 def main() -> None:
     """Parse the command line and soak."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument("--small", type=int, default=10_000)
     parser.add_argument("--large", type=int, default=50)
     parser.add_argument("--nbytes", type=int, default=1 << 22, help="of a large one")

@@ -6,7 +6,6 @@ Each time the census runs anew, records a journal, and gets a SIGKILL somewhere 
 task and the end that it would have had; then the journal is opened and verified.
 """
 
-import argparse
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +14,8 @@ import warnings
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+
+from command_line import parser_for
 
 from trouper.runtime import Journal, JournalError, JournalWarning
 
@@ -71,7 +72,7 @@ def kill_census(folder: Path, rng: Random, package: str, within_s: float = 0.5) 
 
 def main() -> int:
     """Read the command line and soak; gives the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--package", default="", help="of the standard library; all of it if empty")

@@ -6,13 +6,13 @@ The same seed says the same in every process: the last line is a digest of every
 was given on the way. A failure names the seed and the step, and shows the last stimuli.
 """
 
-import argparse
 import hashlib
 import sys
 from collections import Counter, deque
 from random import Random
 
 import msgspec
+from command_line import parser_for
 from model import World
 from monkey import CONFIGS, DRAWS
 
@@ -24,7 +24,7 @@ EPISODE = 400
 
 def main() -> None:
     """Parse the command line and soak."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

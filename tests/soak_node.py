@@ -1,14 +1,15 @@
 """Three nodes compute, and at every moment some connection to or from one of them is cut.
 
-``python tests/soak_node.py [SECONDS]``. Between each node and its scheduler there is a proxy, and
-between each node and whoever dials it another one; the cut ones refuse new connections for up to
-0.8 seconds. All results have to be right, and no worker may be removed.
+    python tests/soak_node.py --seconds 600
+
+Between each node and its scheduler there is a proxy, and between each node and whoever dials it
+another one; the cut ones refuse new connections for up to 0.8 seconds. All results have to be
+right, and no worker may be removed.
 """
 
 import importlib
 import random
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import parser_for
 from dask_client import result_of, wait_for_workers
 from dask_cluster import Cluster, cluster
 from proxy import Proxy, proxy
@@ -63,7 +65,8 @@ def compute(client: Any) -> None:
     assert np.allclose(result_of(total), (numbers @ numbers.T + numbers.T).sum(axis=0))
 
 
-def main(seconds: float) -> None:
+def soak(seconds: float) -> None:
+    """Compute for so long, and say what became of it."""
     stop, cuts, rounds = threading.Event(), list[str](), 0
     directory = Path(tempfile.mkdtemp())
     print(f"logs and journals are in {directory}", flush=True)
@@ -84,5 +87,12 @@ def main(seconds: float) -> None:
     print(f"{rounds} computations, {len(cuts)} cuts; all right, no worker removed")
 
 
+def main() -> None:
+    """Parse the command line and soak."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="(default: 60)")
+    soak(parser.parse_args().seconds)
+
+
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 60.0)
+    main()

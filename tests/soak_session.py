@@ -6,18 +6,18 @@ Everything sent arrives exactly once and in order, or both sides learn that the 
 The same seed does the same in every process. A failure names the seed and the session.
 """
 
-import argparse
 import sys
 import time
 from collections import Counter
 from random import Random
 
+from command_line import parser_for
 from network import Network, small_packets
 
 
 def main() -> None:
     """Parse the command line and soak."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--cuts", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)

@@ -19,17 +19,18 @@ time per task hardly depends on how many there are.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import multiprocessing
-import os
-import platform
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from command_line import circumstances, parser_for
 from contenders import CONTENDERS, THREADS, task_count
 from resident import peak_nbytes, resident_nbytes
 
@@ -235,28 +236,9 @@ def verdicts(shape: str, series: dict[str, Series]) -> Iterator[str]:
             )
 
 
-def machine() -> str:
-    """Where the figures come from."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("trio", "distributed")]
-    return ", ".join(
-        [
-            f"{platform.python_implementation()} {platform.python_version()}",
-            *versions,
-            f"{os.cpu_count()} processors",
-            f"{THREADS} threads",
-        ]
-    )
-
-
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    description, _, rest = (__doc__ or "").partition("\n\n")
-    examples, _, _ = rest.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for(__doc__)
     parser.add_argument(
         "--tasks",
         type=int,
@@ -276,7 +258,8 @@ def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
     names = [name for name in CONTENDERS if name not in arguments.without]
-    print(f"{machine()}; medians of {arguments.rounds} rounds\n")
+    where = circumstances("trio", "distributed")
+    print(f"{where}, {THREADS} threads; medians of {arguments.rounds} rounds\n")
     for shape in arguments.only:
         n = max(2, SHAPES[shape] * arguments.tasks // SHAPES["independent"])
         series = measure_shape(shape, n, names, arguments.rounds)

@@ -13,7 +13,6 @@
   that passes.
 """
 
-import argparse
 import gc
 import statistics
 import sys
@@ -22,7 +21,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import trio
+from command_line import circumstances, parser_for
 from resident import resident_nbytes
 
 from trouper.runtime import Journal, open_worker
@@ -212,7 +214,7 @@ def measure_recording(folder: Path, tasks: int, rounds: int) -> bool:
 
 def main() -> int:
     """Read the command line and measure; gives the exit code: 1 if a target is missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument("--stimuli", type=int, default=1_000_000, help="(default: 1000000)")
     parser.add_argument("--tasks", type=int, default=20_000, help="(default: 20000)")
     parser.add_argument(
@@ -224,6 +226,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.stimuli < 20 or arguments.tasks < 10 or arguments.rounds < 1:
         parser.error("it takes at least 20 stimuli, 10 tasks and a round")
+    print(f"{circumstances('trio', 'msgspec')}; medians of {arguments.rounds} rounds")
     with TemporaryDirectory() as name:
         folder = Path(name)
         good = [

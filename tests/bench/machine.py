@@ -19,17 +19,18 @@ Growth is how much more a stimulus costs with many tasks held than with 1,000, a
 
 import argparse
 import gc
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from command_line import circumstances, parser_for
 from feeds import FEEDS, HERE, PEER, Feed
 
 FEW = 1000
@@ -342,27 +343,9 @@ def verdict(reached: bool) -> str:
     return "reached" if reached else "MISSED"
 
 
-def machine() -> str:
-    """Where the figures come from."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("msgspec", "distributed")]
-    return ", ".join(
-        [
-            f"{platform.python_implementation()} {platform.python_version()}",
-            *versions,
-            f"{os.cpu_count()} processors",
-        ]
-    )
-
-
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    description, _, rest = (__doc__ or "").partition("\n\n")
-    examples, _, _ = rest.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--tasks", type=int, default=10_000, help="in each shape (default: 10000)")
     parser.add_argument("--held", type=int, default=100_000, help="when many (default: 100000)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
@@ -379,8 +362,9 @@ def main() -> None:
     arguments = parse_arguments()
     if not arguments.json:
         print(
-            f"{machine()}; {arguments.tasks:,} tasks, few held: {FEW:,}, many held: "
-            f"{arguments.held:,}; medians of {arguments.rounds} rounds\n"
+            f"{circumstances('msgspec', 'distributed')}; "
+            f"{arguments.tasks:,} tasks, few held: {FEW:,}, many held: {arguments.held:,}; "
+            f"medians of {arguments.rounds} rounds\n"
         )
         HEAD.show()
     costs_us: dict[str, Costs] = {}

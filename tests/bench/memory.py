@@ -9,13 +9,16 @@ what the worker still holds when everything is done, which has to be nothing. Th
 it holds something, or if memory grew by more than `TOLERANCE`.
 """
 
-import argparse
 import gc
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import trio
+from command_line import circumstances, parser_for
 from resident import resident_nbytes
 
 from trouper.runtime import Worker, open_worker
@@ -102,12 +105,13 @@ async def run(tasks: int, size: int) -> bool:
 
 def main() -> int:
     """Read the command line and run; gives the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument("--tasks", type=int, default=1_000_000, help="(default: 1000000)")
     parser.add_argument("--wave", type=int, default=1000, help="in flight (default: 1000)")
     arguments = parser.parse_args()
     if arguments.tasks < 1 or arguments.wave < 1:
         parser.error("it takes at least one task")
+    print(circumstances("trio"))
     return 0 if trio.run(run, arguments.tasks, arguments.wave) else 1
 
 

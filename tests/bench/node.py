@@ -25,10 +25,8 @@ Figures are medians over the rounds, with the least and the most beside them. Tr
 scheduler and client take their share of the same machine, which is often the larger one.
 """
 
-import argparse
 import importlib
 import math
-import os
 import statistics
 import sys
 import time
@@ -41,6 +39,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
+from command_line import circumstances, parser_for
 from dask_client import Client, wait_for_workers
 from dask_processes import Process, Scheduler, stock_worker
 
@@ -229,7 +228,7 @@ def report(rounds: dict[str, list[dict[str, float]]], counts: Sequence[int]) -> 
 
 def main(arguments: Sequence[str]) -> None:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument(
         "--tasks", type=int, nargs="+", default=[1000, 5000], help="no-ops in a map"
     )
@@ -241,8 +240,7 @@ def main(arguments: Sequence[str]) -> None:
     for _ in range(options.rounds):
         for contender, its_rounds in rounds.items():
             its_rounds.append(one_round(contender, options.calls, options.tasks))
-    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
-    print(f"{options.rounds} rounds, {os.cpu_count()} CPUs, load at the end {load}")
+    print(f"{circumstances('trio', 'distributed')} at the end; medians of {options.rounds} rounds")
     print("\n".join(report(rounds, options.tasks)))
 
 

@@ -18,14 +18,17 @@ distributed's ws:// waits 44 ms for each answer, as its client leaves Nagle's al
 a tenth of the work.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from command_line import circumstances, parser_for
 from lines import LINES, Line
 from resident import peak_nbytes, resident_nbytes
 
@@ -147,7 +150,7 @@ def report(results: dict[str, list[dict[str, float]]]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = parser_for(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="how much of the work is done")
     parser.add_argument("--only", nargs="+", choices=LINES, default=list(LINES))
@@ -157,6 +160,7 @@ def main(arguments: Sequence[str]) -> None:
         for name, rounds in results.items():
             share = 0.1 if name == "ws://" else 1.0
             rounds.append(one_round(name, options.scale * share))
+    print(f"{circumstances('trio', 'distributed')} at the end; {options.rounds} rounds\n")
     report(results)
 
 

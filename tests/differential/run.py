@@ -6,7 +6,6 @@ Each seed is one story, the same in every process; `--hash-seed-check` shows tha
 divergence ends the run: it is shrunk and printed, with the seed that leads to it.
 """
 
-import argparse
 import hashlib
 import logging
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import msgspec
+from command_line import parser_for
 from duel import Divergence
 from generator import Story
 from reference import wsm
@@ -155,7 +155,7 @@ def check_hash_seeds(steps: int) -> bool:
 
 def main() -> int:
     """Parse the command line and compare."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument("--seeds", default="0:200", help="first:last+1")
     parser.add_argument("--steps", type=int, default=250, help="stimuli in a story, at most")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
