@@ -47,7 +47,7 @@ THREADS = 2
 SATURATION = 1.1
 """Dask's own default of ``distributed.scheduler.worker-saturation``."""
 REST_S = 0.05
-RESULTS = 3
+RESULTS = 9
 RESULT_NBYTES = 100_000_000
 ARRAY_NBYTES = 1_000_000
 ARRAYS = 200
