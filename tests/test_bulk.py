@@ -64,7 +64,7 @@ class Waves:
     def __init__(self, seed: int) -> None:
         self.rng = rng = Random(seed)
         self.odd_one_in = rng.choice((20, 80, 300))
-        ahead = {"thread": rng.randrange(2, 30)}
+        ahead = {"thread": rng.randrange(1, 30)}
         config = Config(
             slots={"thread": rng.choice((1, 2)), "coroutine": 2},
             resources={"gpu": 1},
@@ -125,7 +125,7 @@ class Waves:
             return rng.choice(
                 (
                     ExecuteFailure(it.key, it.attempt, "ValueError"),
-                    ExecuteSuccess(it.key, it.attempt + 1000, 28, "int", 0),
+                    ExecuteSuccess(it.key, it.attempt + rng.choice((-1, 1000)), 28, "int", 0),
                 )
             )
         duration_s = BRIEF_S * 2 if self.odd else BRIEF_S
@@ -229,8 +229,8 @@ def test_a_wave_is_handled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 class Both:
     """Two machines that are told the same: one what comes together, the other one by one."""
 
-    def __init__(self, **slots: int) -> None:
-        config = Config(slots=slots, run_ahead=dict.fromkeys(slots, 40))
+    def __init__(self, ahead: int = 40, **slots: int) -> None:
+        config = Config(slots=slots, run_ahead=dict.fromkeys(slots, ahead))
         self.together, self.alone = Machine(config), Machine(config)
 
     def send(self, stimuli: list[Stimulus]) -> list[Stimulus]:
@@ -248,14 +248,24 @@ class Both:
         assert self.together.ledger.brevity[kind] == ALWAYS_BRIEF
 
 
-def test_each_kind_is_remembered_by_itself() -> None:
-    both = Both(thread=1)
+@pytest.mark.parametrize("ahead", [1, 2, 40])
+def test_of_a_wave_as_many_start_as_may(ahead: int) -> None:
+    both = Both(ahead, thread=2)
     both.teach("noop", 1)
-    both.teach("other", 101)
-    (long,) = both.send(wave(200, 1, "other"))
+    done = both.send(wave(100, 60))
+    assert len(done) == 2 + ahead
+    both.send(done)
+
+
+@pytest.mark.parametrize(("first", "second"), [("noop", "other"), ("other", "noop")])
+def test_each_kind_is_remembered_by_itself(first: str, second: str) -> None:
+    both = Both(thread=1)
+    both.teach(first, 1)
+    both.teach(second, 101)
+    (long,) = both.send(wave(200, 1, second))
     assert isinstance(long, ExecuteSuccess)
     both.send([ExecuteSuccess(long.key, long.attempt, 28, "int", 1.0)])
-    done = both.send(wave(300, 12, "noop")) + both.send(wave(400, 12, "other"))
+    done = both.send(wave(300, 12, first)) + both.send(wave(400, 12, second))
     assert len(done) == 24
     both.send(done)
     assert both.together.ledger.brevity == {"noop": ALWAYS_BRIEF, "other": ALWAYS_BRIEF}
@@ -282,16 +292,30 @@ def test_one_that_was_not_known_to_be_brief_ends_among_others() -> None:
     assert both.together.ledger.slots["thread"].lengthy == 0
 
 
-def test_a_kind_that_runs_in_two_executors() -> None:
+def test_a_wave_overtakes_what_is_less_urgent() -> None:
+    both = Both(thread=1)
+    running = both.send(wave(1, 20))
+    both.send([ComputeTask("later", 50, 50, (1,), prefix="noop")])
+    both.send(wave(100, 20))
+    ended: list[Stimulus] = []
+    while running:
+        ended += running
+        running = both.send(running)
+    assert [it.key for it in ended if isinstance(it, ExecuteSuccess)][-1] == "later"
+
+
+@pytest.mark.parametrize("threads_first", [True, False])
+def test_a_kind_that_runs_in_two_executors(threads_first: bool) -> None:
     both = Both(coroutine=2, thread=2)
     both.teach("noop", 1)
     coroutines: list[Stimulus] = [
         ComputeTask(f"c{number}", number, number, (0, number), executor="coroutine", prefix="noop")
         for number in range(100, 112)
     ]
-    done = both.send(wave(200, 12)) + both.send(coroutines)
-    assert len(done) == 24
-    both.send(done)
+    done = [both.send(wave(200, 12)), both.send(coroutines)]
+    assert [*map(len, done)] == [12, 12]
+    first, second = done if threads_first else reversed(done)
+    both.send(first + second)
     assert [slots.free for slots in both.together.ledger.slots.values()] == [2, 2]
 
 
