@@ -257,6 +257,7 @@ def test(module: str, source: str) -> str:
     options = [
         "-x",
         "-q",
+        "--numprocesses=0",
         "--assert=plain",
         "-p",
         "no:cacheprovider",
