@@ -60,12 +60,18 @@ class Proxy:
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
         await stop.wait()
-        server.close()
+        self.refusing = True
+        self._loop.remove_reader(server.sockets[0].fileno())
         for writer in list(self._writers):
             _reset(writer)
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait(self._tasks or {asyncio.create_task(asyncio.sleep(0))}, timeout=5)
+        async with asyncio.timeout(5):
+            # The server's too: CPython 3.11 loses a connection that comes while its server closes.
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others)
+        server.close()
+        await asyncio.sleep(0)  # what was reset is closed
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -73,6 +79,10 @@ class Proxy:
             _reset(writer)
             return
         beyond = await asyncio.open_connection("127.0.0.1", self._target_port)
+        if self.refusing:
+            _reset(writer)
+            _reset(beyond[1])
+            return
         self._writers |= {writer, beyond[1]}
         for source, sink in ((reader, beyond[1]), (beyond[0], writer)):
             task = asyncio.create_task(self._pump(source, sink))
