@@ -48,6 +48,8 @@ class Results:
         self._records = registry.records
         self._failures: dict[Key, Failure] = {}
         """Of the present batch, for those that follow from them."""
+        self._cancelled: dict[Key, int] = {}
+        """Runs that the machine has not heard the cancellation of: they may fail until then."""
         self._idle: trio.Event | None = None
         self._gave_up = False
 
@@ -96,7 +98,7 @@ class Results:
         if report.attempt:
             exception = cast("BaseException", self.store.take(key, report.attempt))
         failure = self._failures[key] = Failure(key, exception, via)
-        if exception is not None:
+        if exception is not None and self._cancelled.get(key) != report.run_id:
             self.unobserved.add(failure)
         if record is None:
             self._registry.freed.append(key)
@@ -110,6 +112,8 @@ class Results:
     def on_batch_end(self) -> None:
         """All that had come is handled."""
         self._failures.clear()
+        if self._cancelled:
+            self._cancelled.clear()
         self._registry.flush()
         if self._idle is not None and self.is_idle():
             self._idle.set()
