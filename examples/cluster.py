@@ -25,6 +25,7 @@ import sys
 import sysconfig
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,11 @@ def persisted(table: Any, console: Console) -> Any:
     return table
 
 
+def name_of(dask_worker: Any) -> str:
+    """Run on each node, which is passed to it."""
+    return str(dask_worker.name)
+
+
 def report(console: Console, files: int, client: Client, singular: Floats) -> None:
     """What was found."""
     shares = singular**2 / (singular**2).sum()
@@ -128,9 +134,9 @@ def report(console: Console, files: int, client: Client, singular: Floats) -> No
     table.add_column("directions needed", justify="right")
     for part in (0.5, 0.9, 0.99):
         table.add_row(f"{part:.0%}", str(int(np.searchsorted(shares.cumsum(), part)) + 1))
-    workers = client.scheduler_info()["workers"]
-    console.print(f"{files} files, read by {len(workers)} nodes:")
-    for name, address in sorted((worker["name"], address) for address, worker in workers.items()):
+    names: Any = client.run(name_of)
+    console.print(f"{files} files, read by {len(names)} nodes:")
+    for address, name in sorted(names.items(), key=itemgetter(1)):
         console.print(f"    {name} at {address}")
     console.print(table)
 

@@ -164,8 +164,17 @@ def _answer(request: bytes) -> bytes:
 
 def workers(client: Any) -> dict[Any, str]:
     """The addresses of all workers, by name."""
-    info = client.scheduler_info(n_workers=-1)["workers"]
-    return {worker["name"]: address for address, worker in info.items()}
+    return {worker["name"]: address for address, worker in worker_infos(client).items()}
+
+
+def worker_infos(client: Any) -> dict[str, Any]:
+    """What the scheduler knows of all workers, by address.
+
+    Not by `Client.scheduler_info`: it returns what was fetched last, and that may be what a timer
+    of the client fetches now and then, without the workers.
+    """
+    workers: dict[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return workers
 
 
 def wait_for_workers(client: Any, *names: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from dask_client import Client, wait_for_workers
+from dask_client import Client, wait_for_workers, worker_infos
 from dask_cluster import Cluster, cluster
 from dask_processes import Process
 
@@ -108,7 +108,7 @@ def client(running: Cluster) -> Generator[Client]:
 
 def only_worker(client: Any) -> Any:
     """What the scheduler knows of it."""
-    (worker,) = client.scheduler_info(n_workers=-1)["workers"].values()
+    (worker,) = worker_infos(client).values()
     return worker
 
 
