@@ -12,9 +12,10 @@ import trio
 import trio.testing
 from gates import PATIENCE_S, Gate, until, until_empty
 
-from trouper.runtime import TaskCancelled, TaskHandle, open_worker
+from trouper.runtime import TaskCancelled, TaskHandle, Worker, open_worker
 from trouper.runtime.embedded.failure import Failure
 from trouper.runtime.embedded.unobserved import LIMIT, Unobserved
+from trouper.wire.stimuli import ComputeTask, ExecuteFailure
 
 
 class Boom(Exception):
@@ -401,6 +402,49 @@ async def test_cancellations_are_not_logged(caplog: pytest.LogCaptureFixture) ->
         await gate.entered.wait()
         handle.cancel()
         gate.let_go()
+    assert logged(caplog) == []
+
+
+async def cancel_while_it_fails(worker: Worker, fn: Any) -> TaskHandle[Any]:
+    """Cancel a task that has failed, which the machine does not know yet; give a dependent of it.
+
+    All handles of the task itself are gone then.
+    """
+    with worker.supervisor.stepping() as stepper:
+        handle = worker.submit(fn, key="a")
+        dependent = worker.submit(same, handle, key="b")
+        for _ in range(2):
+            assert isinstance(await stepper.step(), ComputeTask)
+        await until(lambda: stepper.waiting)
+        assert handle.cancel()
+        handle.release()
+        assert isinstance(await stepper.step(), ExecuteFailure)
+    return dependent
+
+
+async def test_who_fails_before_the_cancellation_is_heard_of_is_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_worker(threads=1) as worker:
+        error = await raised_by(await cancel_while_it_fails(worker, fail_later))
+        assert isinstance(error, TaskCancelled)
+        assert "'a' -> 'b'" in str(error)
+        del error
+        await until_empty(worker)
+    assert logged(caplog) == []
+
+
+async def test_an_interrupt_counts_even_if_it_hits_who_was_just_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def interrupted(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise KeyboardInterrupt
+
+    with trio.fail_after(PATIENCE_S), pytest.raises(KeyboardInterrupt):
+        async with open_worker(threads=1) as worker:
+            await cancel_while_it_fails(worker, interrupted)
+            await trio.sleep_forever()
     assert logged(caplog) == []
 
 

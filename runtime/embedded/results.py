@@ -48,8 +48,6 @@ class Results:
         self._records = registry.records
         self._failures: dict[Key, Failure] = {}
         """Of the present batch, for those that follow from them."""
-        self._cancelled: dict[Key, int] = {}
-        """Runs that the machine has not heard the cancellation of: they may fail until then."""
         self._idle: trio.Event | None = None
         self._gave_up = False
 
@@ -88,32 +86,37 @@ class Results:
     def _on_erred(self, report: TaskErred) -> None:
         key = report.key
         record = self._registry.get(key)
-        if record is not None and record.run_id == report.run_id and record.failure is not None:
-            self._failures[key] = record.failure  # cancelled, and told so at the time
-            return
-        via: Failure | None = None
-        if report.via is not None:
-            via = self._failures.get(report.via) or (record.cause(report.via) if record else None)
         exception = None
         if report.attempt:
             exception = cast("BaseException", self.store.take(key, report.attempt))
+        if record is None or record.run_id != report.run_id or record.failure is not None:
+            # It was cancelled, and failed before the machine could hear of that. Its handles were
+            # told at the time, and those that depend on it are told the same.
+            self._failures[key] = Failure(key, None, None)
+            if record is None:
+                self._registry.freed.append(key)
+            if exception is not None and is_interrupt(exception):
+                self._interrupt(exception)
+            return
+        via: Failure | None = None
+        if report.via is not None:
+            via = self._failures.get(report.via) or record.cause(report.via)
         failure = self._failures[key] = Failure(key, exception, via)
-        if exception is not None and self._cancelled.get(key) != report.run_id:
+        if exception is not None:
             self.unobserved.add(failure)
-        if record is None:
-            self._registry.freed.append(key)
-        elif record.run_id == report.run_id:
-            if exception is not None and record.event is None and is_interrupt(exception):
-                assert self.interrupted is not None
-                self.interrupted(exception)
+            if record.event is None and is_interrupt(exception):
+                self._interrupt(exception)
                 failure.observed = True
-            self._end(record, failure)
+        self._end(record, failure)
+
+    def _interrupt(self, exception: BaseException) -> None:
+        """Ctrl-C has hit a task that nobody awaits."""
+        assert self.interrupted is not None
+        self.interrupted(exception)
 
     def on_batch_end(self) -> None:
         """All that had come is handled."""
         self._failures.clear()
-        if self._cancelled:
-            self._cancelled.clear()
         self._registry.flush()
         if self._idle is not None and self.is_idle():
             self._idle.set()

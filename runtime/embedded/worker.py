@@ -374,7 +374,6 @@ class Worker(Results):
         self._check_thread()
         if record.outcome is not PENDING or self.failure is not None:
             return False
-        self._cancelled[record.key] = record.run_id
         self._end(record, Failure(record.key, None, None))
         self.supervisor.send(CancelTask(record.key))
         return True
