@@ -4,6 +4,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import sys
 
 
 def parser_for(text: str | None) -> argparse.ArgumentParser:
@@ -28,3 +29,11 @@ def circumstances(*packages: str) -> str:
             f"load {load}",
         ]
     )
+
+
+def tell(text: str) -> None:
+    """Say on stderr what is going on: in one line on a terminal, line by line elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr, flush=True)

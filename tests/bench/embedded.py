@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from command_line import circumstances, parser_for
+from command_line import circumstances, parser_for, tell
 from contenders import CONTENDERS, THREADS, task_count
 from resident import peak_nbytes, resident_nbytes
 
@@ -156,14 +156,6 @@ def rotated(contenders: Sequence[Contender], by: int) -> Iterator[Contender]:
 
 
 # What the user sees
-
-
-def tell(text: str) -> None:
-    """Say on stderr what is going on: in one line on a terminal, line by line elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
-    elif text:
-        print(text, file=sys.stderr, flush=True)
 
 
 COLUMNS = (

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from command_line import circumstances, parser_for
+from command_line import circumstances, parser_for, tell
 from feeds import FEEDS, HERE, PEER, Feed
 
 FEW = 1000
@@ -258,14 +258,6 @@ def growth_of(costs_us: dict[str, Costs]) -> dict[str, dict[str, float]]:
 
 
 # What the user sees
-
-
-def tell(text: str) -> None:
-    """Say on stderr what is going on: in one line on a terminal, line by line elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
-    elif text:
-        print(text, file=sys.stderr, flush=True)
 
 
 THEIRS, OURS = (feed.name for feed in FEEDS)

@@ -18,8 +18,10 @@ part is the same for all. Measured are:
 - **latency**: ``submit(...).result()``, one at a time; the median of a round. In a row, when most
   of it is the time for which client and scheduler hold back what they send, 10 ms and 5 ms after
   what they have sent before; and at rest, after a pause in which these have run out;
-- **result**: an array of 100 MB that is in memory on the worker, brought to the client;
-- **exchange**: two workers have 200 arrays of 1 MB each, and each of them needs all of the other's.
+- **result**: an array of 100 MB that is in memory on the worker, brought to the client; the median
+  of several;
+- **exchange**: two workers have 200 arrays of 1 MB each, and each of them needs all of the other's;
+  the median of several.
 
 Figures are medians over the rounds, with the least and the most beside them. Trust the ratios:
 scheduler and client take their share of the same machine, which is often the larger one.
@@ -39,7 +41,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
-from command_line import circumstances, parser_for
+from command_line import circumstances, parser_for, tell
 from dask_client import Client, wait_for_workers
 from dask_processes import Process, Scheduler, stock_worker
 
@@ -49,6 +51,7 @@ SATURATION = 1.1
 REST_S = 0.05
 RESULTS = 9
 RESULT_NBYTES = 100_000_000
+EXCHANGES = 5
 ARRAY_NBYTES = 1_000_000
 ARRAYS = 200
 """On each of two workers."""
@@ -99,7 +102,7 @@ def one_round(contender: str, calls: int, counts: Sequence[int]) -> dict[str, fl
         figures = client.run(alone, first.pid, calls, counts)
         stack.enter_context(start_worker(contender, address, "second", directory))
         client.run(wait_for_workers, "first", "second")
-        return {**figures, "exchange": client.run(exchange)}
+        return {**figures, "exchange": statistics.median(client.run(exchanges))}
 
 
 def start_worker(contender: str, address: str, name: str, directory: Path) -> Process:
@@ -178,6 +181,14 @@ def result(client: Any) -> float:
     return time.perf_counter() - began
 
 
+def exchanges(client: Any) -> list[float]:
+    """One after the other, each of new arrays; see `exchange`.
+
+    The first ones take longer: an operating system has to find memory that is free.
+    """
+    return [exchange(client) for _ in range(EXCHANGES)]
+
+
 def exchange(client: Any) -> float:
     """At how many MB/s two workers bring each other what they have, all together."""
     wait = importlib.import_module("distributed").wait
@@ -237,9 +248,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     options = parser.parse_args(arguments)
     rounds: dict[str, list[dict[str, float]]] = {contender: [] for contender in options.only}
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
         for contender, its_rounds in rounds.items():
+            tell(f"round {number + 1} of {options.rounds}, {contender}")
             its_rounds.append(one_round(contender, options.calls, options.tasks))
+    tell("")
     print(f"{circumstances('trio', 'distributed')} at the end; medians of {options.rounds} rounds")
     print("\n".join(report(rounds, options.tasks)))
 

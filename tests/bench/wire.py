@@ -28,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from command_line import circumstances, parser_for
+from command_line import circumstances, parser_for, tell
 from lines import LINES, Line
 from resident import peak_nbytes, resident_nbytes
 
@@ -156,10 +156,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--only", nargs="+", choices=LINES, default=list(LINES))
     options = parser.parse_args(arguments)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in options.only}
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
         for name, rounds in results.items():
+            tell(f"round {number + 1} of {options.rounds}, {name}")
             share = 0.1 if name == "ws://" else 1.0
             rounds.append(one_round(name, options.scale * share))
+    tell("")
     print(f"{circumstances('trio', 'distributed')} at the end; {options.rounds} rounds\n")
     report(results)
 
