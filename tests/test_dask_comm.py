@@ -6,6 +6,7 @@ import asyncio
 import gc
 import ssl
 import threading
+from collections.abc import Awaitable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,36 @@ def test_200_megabytes_arrive() -> None:
             arrived = await dialled.read()
             assert np.array_equal(arrived["data"], sent)
             assert arrived["data"].flags.writeable
+
+    run(story)
+
+
+class Waiting:
+    """Awaits something else, and counts how often that had to wait."""
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self.times = 0
+        self._awaitable = awaitable
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        waits = self._awaitable.__await__()
+        while True:
+            try:
+                future = next(waits)
+            except StopIteration as done:
+                return done.value
+            self.times += 1
+            yield future
+
+
+def test_who_reads_is_woken_once_whatever_the_message_comes_in() -> None:
+    async def story() -> None:
+        async with comms() as (dialled, listening):
+            dialled.allow_offload = False
+            reading = Waiting(dialled.read())
+            sent = bytes(1 << 25)
+            await asyncio.gather(reading, listening.write({"data": Serialize(sent)}))
+            assert reading.times == 1
 
     run(story)
 
@@ -215,11 +246,17 @@ def test_abort_is_told_to_whoever_reads() -> None:
 def test_abort_wakes_who_reads_and_writes_here() -> None:
     async def story() -> None:
         async with comms() as (dialled, _):
-            reading = asyncio.create_task(dialled.read())
-            await asyncio.sleep(0)
+
+            async def write() -> None:
+                while True:  # there is nobody who reads
+                    await dialled.write(bytes(1 << 20))
+
+            reading, writing = asyncio.create_task(dialled.read()), asyncio.create_task(write())
+            await asyncio.wait([writing], timeout=0.3)
             dialled.abort()
-            with pytest.raises(CommClosedError):
-                await reading
+            for task in (reading, writing):
+                with pytest.raises(CommClosedError):
+                    await task
 
     run(story)
 

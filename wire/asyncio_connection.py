@@ -7,6 +7,7 @@ happens (`take`); then it may have something to say, room for more, or another d
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from trouper.wire.asyncio_websocket import AsyncioWebSocket
 from trouper.wire.cbor import Chunk
@@ -24,6 +25,8 @@ from trouper.wire.events import (
 from trouper.wire.inbox import Inbox
 from trouper.wire.limits import Limits
 from trouper.wire.session import Session
+
+_Waiters: TypeAlias = set[asyncio.Future[None]]
 
 
 class AsyncioConnection:
@@ -64,8 +67,10 @@ class AsyncioConnection:
         self._closing = False
         self._paused = False
         """Whether nothing is read because nobody takes what has arrived."""
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: _Waiters = set()
         """Who waits for something to happen, and looks again when it does."""
+        self._senders: _Waiters = set()
+        """Who waits for room, too: there may be some after each read, and nothing else new."""
         self._alarm: asyncio.TimerHandle | None = None
 
     # what its user says
@@ -90,7 +95,7 @@ class AsyncioConnection:
             SessionClosed: It has ended, or is closing.
         """
         while not (self.session.writable or self._closing or self.session.ended):
-            await self._something()
+            await self._woken(self._senders)
         self._raise_if_lost()
         self.session.send(body, buffers)
         self._go_on()
@@ -106,7 +111,7 @@ class AsyncioConnection:
             self._raise_if_lost()
             if self.session.ended:
                 raise SessionClosed(f"the session has ended: {self.end}")
-            await self._something()
+            await self._woken(self._waiting)
         message = self._inbox.popleft()
         self._hold_or_go_on()
         return message
@@ -116,7 +121,7 @@ class AsyncioConnection:
         while not self.opened:
             if self._link_lost or self.session.ended:
                 return self._link_lost or self.session.ended
-            await self._something()
+            await self._woken(self._waiting)
         return None
 
     async def close(self, reason: str) -> None:
@@ -124,7 +129,7 @@ class AsyncioConnection:
         self._closing = True
         self.take(self.session.close(reason, self._loop.time()))
         while self.session.ended is None:
-            await self._something()
+            await self._woken(self._waiting)
         for socket in list(self._links):
             await asyncio.shield(socket.gone)
 
@@ -175,7 +180,8 @@ class AsyncioConnection:
                 case OutgoingLost():
                     raise AssertionError("all that is sent here is kept for resending")
         if events:
-            self._wake()
+            _wake(self._waiting)
+            _wake(self._senders)
         self._hold_or_go_on()
         self._go_on()
 
@@ -219,8 +225,8 @@ class AsyncioConnection:
                 if not chunks:
                     break
                 socket.send(chunks)
-        if self._waiting and self.session.writable:
-            self._wake()
+        if self._senders and self.session.writable:
+            _wake(self._senders)
         deadline = self.session.next_deadline()
         if deadline is None or (self._alarm is not None and self._alarm.when() <= deadline):
             return  # too early does no harm, and costs less than to move it with every message
@@ -259,21 +265,22 @@ class AsyncioConnection:
                 socket.send(chunks)
             socket.finish(self._limits.goodbye_s)
 
-    async def _something(self) -> None:
-        """Wait until something has happened."""
+    async def _woken(self, waiters: _Waiters) -> None:
+        """Wait with these until they are woken."""
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.add(waiter)
+        waiters.add(waiter)
         try:
             await waiter
         finally:
-            self._waiting.discard(waiter)
-
-    def _wake(self) -> None:
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+            waiters.discard(waiter)
 
     def _raise_if_lost(self) -> None:
         ended = self.session.ended
         if ended is not None and ended.code is not Code.GOODBYE:
             raise SessionLost(ended.code, ended.reason, ended.unconfirmed)
+
+
+def _wake(waiters: _Waiters) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
