@@ -5,26 +5,29 @@
     python tests/bench/node.py --rounds 9 --only "node cws" "stock cws"
 
 The contenders have two threads and no nanny: a node, and ``dask worker`` over the same protocol and
-over Dask's own. In each round each of them gets a fresh scheduler, worker and client, in processes
-of their own. The client talks ``tcp://`` with the scheduler whatever the workers talk, so that its
-part is the same for all. Measured are:
+over Dask's own. The client talks ``tcp://`` with the scheduler whatever the workers talk, so that
+its part is the same for all. All are processes of their own, and new in each round.
+
+In a cluster of its own, one worker of each contender does:
 
 - **no-ops**: a map of so many tasks that do nothing, from submission until the client knows that
   all are done: tasks per second, and what the worker's process has worked for each. By default, a
   scheduler gives a worker of two threads no more than three such tasks at once, and something every
   5 ms at most: some 500 tasks per second, whoever it is, where the machine has nothing else to do;
 - **pushed**: the same where the scheduler gives a worker all that there is, as it does with
-  ``distributed.scheduler.worker-saturation: inf``, and with tasks that have inputs in any case;
-- **latency**: ``submit(...).result()``, one at a time; the median of a round. In a row, when most
-  of it is the time for which client and scheduler hold back what they send, 10 ms and 5 ms after
-  what they have sent before; and at rest, after a pause in which these have run out;
-- **result**: an array of 100 MB that is in memory on the worker, brought to the client; the median
-  of several;
-- **exchange**: two workers have 200 arrays of 1 MB each, and each of them needs all of the other's;
-  the median of several.
+  ``distributed.scheduler.worker-saturation: inf``, and with tasks that have inputs in any case.
 
-Figures are medians over the rounds, with the least and the most beside them. Trust the ratios:
-scheduler and client take their share of the same machine, which is often the larger one.
+Under one scheduler, by turns, two workers of each contender do:
+
+- **latency**: ``submit(...).result()``, one at a time. In a row, when most of it is the time for
+  which client and scheduler hold back what they send, 10 ms and 5 ms after what they have sent
+  before; and at rest, after a pause in which these have run out;
+- **result**: an array of 100 MB that is in memory on the worker, brought to the client;
+- **exchange**: two workers have 200 arrays of 1 MB each, and each of them needs all of the other's.
+
+Of what is done by turns, a round's figure is a median. Shown are medians over the rounds, with the
+least and the most beside them. Trust the ratios: scheduler and client take their share of the same
+machine, which is often the larger one.
 """
 
 import importlib
@@ -32,11 +35,13 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -49,6 +54,7 @@ THREADS = 2
 SATURATION = 1.1
 """Dask's own default of ``distributed.scheduler.worker-saturation``."""
 REST_S = 0.05
+IN_A_ROW = 10
 RESULTS = 9
 RESULT_NBYTES = 100_000_000
 EXCHANGES = 5
@@ -89,20 +95,49 @@ def targets(counts: Sequence[int]) -> dict[str, Target]:
     }
 
 
-def one_round(contender: str, calls: int, counts: Sequence[int]) -> dict[str, float]:
-    """What a fresh cluster does."""
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(TemporaryDirectory()))
+def one_round(
+    about: str, contenders: Sequence[str], calls: int, counts: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """What each does in clusters that are new."""
+    figures: dict[str, dict[str, float]] = {}
+    for contender in contenders:
+        tell(f"{about}, {contender} alone")
+        figures[contender] = alone(contender, counts)
+    tell(f"{about}, by turns")
+    for contender, more in together(contenders, calls).items():
+        figures[contender] |= more
+    return figures
+
+
+def alone(contender: str, counts: Sequence[int]) -> dict[str, float]:
+    """What one worker does that its scheduler has for itself."""
+    with cluster({contender: [contender]}) as (client, (worker,)):
+        return client.run(throughput, worker.pid, counts)
+
+
+def together(contenders: Sequence[str], calls: int) -> dict[str, dict[str, float]]:
+    """What two workers of each do by turns."""
+    pairs = {contender: (f"{contender} 1", f"{contender} 2") for contender in contenders}
+    with cluster(pairs) as (client, _):
+        return client.run(by_turns, pairs, calls)
+
+
+@contextmanager
+def cluster(names: Mapping[str, Sequence[str]]) -> Generator[tuple[Client, Sequence[Process]]]:
+    """A new scheduler with a client, and workers of contenders, of these names."""
+    with TemporaryDirectory() as path, ExitStack() as stack:
+        directory = Path(path)
         scheduler = stack.enter_context(Scheduler(directory))
         client = stack.enter_context(Client(scheduler["tcp"], directory))
         client.limit_s = None
-        address = scheduler[CONTENDERS[contender]]
-        first = stack.enter_context(start_worker(contender, address, "first", directory))
-        client.run(wait_for_workers, "first")
-        figures = client.run(alone, first.pid, calls, counts)
-        stack.enter_context(start_worker(contender, address, "second", directory))
-        client.run(wait_for_workers, "first", "second")
-        return {**figures, "exchange": statistics.median(client.run(exchanges))}
+        workers: list[Process] = []
+        for contender, its_names in names.items():
+            address = scheduler[CONTENDERS[contender]]
+            for name in its_names:
+                worker = start_worker(contender, address, name, directory)
+                workers.append(stack.enter_context(worker))
+        client.run(wait_for_workers, *chain(*names.values()))
+        yield client, workers
 
 
 def start_worker(contender: str, address: str, name: str, directory: Path) -> Process:
@@ -117,8 +152,8 @@ def start_worker(contender: str, address: str, name: str, directory: Path) -> Pr
 # The work, in the client's process
 
 
-def alone(client: Any, pid: int, calls: int, counts: Sequence[int]) -> dict[str, float]:
-    """What one worker does."""
+def throughput(client: Any, pid: int, counts: Sequence[int]) -> dict[str, float]:
+    """What the only worker does."""
     worker = psutil.Process(pid)
     figures: dict[str, float] = {}
     no_ops(client, worker, 200)  # to warm up
@@ -128,11 +163,6 @@ def alone(client: Any, pid: int, calls: int, counts: Sequence[int]) -> dict[str,
             seconds, worked = no_ops(client, worker, count)
             figures[f"{count:,} {kind}"] = count / seconds
             figures[f"{count:,} {kind}, CPU"] = worked / count * 1e6
-    for how, pause_s in (("in a row", 0.0), ("at rest", REST_S)):
-        seconds_each = [call(client, i, pause_s) for i in range(calls)]
-        figures[f"latency, {how}"] = statistics.median(seconds_each) * 1e3
-    results = [result(client) for _ in range(RESULTS)]
-    figures["result"] = RESULT_NBYTES / statistics.median(results) / 1e6
     return figures
 
 
@@ -165,44 +195,62 @@ def cpu_seconds(worker: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def call(client: Any, argument: int, pause_s: float) -> float:
-    """The seconds until a client has the result of one task, after a pause."""
-    time.sleep(pause_s)
-    began = time.perf_counter()
-    assert client.submit(bool, argument, pure=False).result() is bool(argument)
-    return time.perf_counter() - began
+Pair: TypeAlias = tuple[str, str]
+"""The names of two workers of a contender."""
 
 
-def result(client: Any) -> float:
-    """The seconds until a client has a large result that is there."""
-    (future,) = arrays(client, 1, RESULT_NBYTES, "first")
+def by_turns(client: Any, pairs: dict[str, Pair], calls: int) -> dict[str, dict[str, float]]:
+    """What the contenders do one after the other, again and again."""
+    figures: dict[str, dict[str, list[float]]] = {contender: {} for contender in pairs}
+
+    def note(work: str, each: Callable[[Pair], Sequence[float]], times: int) -> None:
+        for _ in range(times):
+            for contender, pair in pairs.items():
+                figures[contender].setdefault(work, []).extend(each(pair))
+
+    note("latency, in a row", partial(latencies, client, IN_A_ROW, 0), -(-calls // IN_A_ROW))
+    note("latency, at rest", partial(latencies, client, 1, REST_S), calls)
+    note("result", partial(result, client), RESULTS)
+    note("exchange", partial(exchange, client), EXCHANGES)
+    return {
+        contender: {work: statistics.median(series) for work, series in its_figures.items()}
+        for contender, its_figures in figures.items()
+    }
+
+
+def latencies(client: Any, count: int, pause_s: float, pair: Pair) -> list[float]:
+    """Milliseconds until a client has the result of a task, one task after the other."""
+    figures: list[float] = []
+    for argument in range(count):
+        time.sleep(pause_s)
+        began = time.perf_counter()
+        future = client.submit(bool, argument, workers=pair[0], pure=False)
+        assert future.result() is bool(argument)
+        figures.append((time.perf_counter() - began) * 1e3)
+    return figures
+
+
+def result(client: Any, pair: Pair) -> list[float]:
+    """At how many MB/s a client is brought a large result that is there."""
+    (future,) = arrays(client, 1, RESULT_NBYTES, pair[0])
     began = time.perf_counter()
     assert future.result().nbytes == RESULT_NBYTES
-    return time.perf_counter() - began
+    return [RESULT_NBYTES / (time.perf_counter() - began) / 1e6]
 
 
-def exchanges(client: Any) -> list[float]:
-    """One after the other, each of new arrays; see `exchange`.
-
-    The first ones take longer: an operating system has to find memory that is free.
-    """
-    return [exchange(client) for _ in range(EXCHANGES)]
-
-
-def exchange(client: Any) -> float:
+def exchange(client: Any, pair: Pair) -> list[float]:
     """At how many MB/s two workers bring each other what they have, all together."""
     wait = importlib.import_module("distributed").wait
-    ours = arrays(client, ARRAYS, ARRAY_NBYTES, "first")
-    theirs = arrays(client, ARRAYS, ARRAY_NBYTES, "second")
+    held = [arrays(client, ARRAYS, ARRAY_NBYTES, worker) for worker in pair]
     began = time.perf_counter()
     counts = [
-        client.submit(len, ours, workers="second"),
-        client.submit(len, theirs, workers="first"),
+        client.submit(len, theirs, workers=worker)
+        for worker, theirs in zip(pair, reversed(held), strict=True)
     ]
     wait(counts)
     seconds = time.perf_counter() - began
     assert client.gather(counts) == [ARRAYS, ARRAYS]
-    return 2 * ARRAYS * ARRAY_NBYTES / seconds / 1e6
+    return [2 * ARRAYS * ARRAY_NBYTES / seconds / 1e6]
 
 
 def arrays(client: Any, count: int, nbytes: int, worker: str) -> Any:
@@ -249,9 +297,10 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     rounds: dict[str, list[dict[str, float]]] = {contender: [] for contender in options.only}
     for number in range(options.rounds):
+        about = f"round {number + 1} of {options.rounds}"
+        figures = one_round(about, options.only, options.calls, options.tasks)
         for contender, its_rounds in rounds.items():
-            tell(f"round {number + 1} of {options.rounds}, {contender}")
-            its_rounds.append(one_round(contender, options.calls, options.tasks))
+            its_rounds.append(figures[contender])
     tell("")
     print(f"{circumstances('trio', 'distributed')} at the end; medians of {options.rounds} rounds")
     print("\n".join(report(rounds, options.tasks)))
