@@ -16,7 +16,6 @@ of a violation, the shortest way to it. The exit code is 1 if there is one.
 """
 
 import os
-import sys
 import time
 from array import array
 from collections import deque
@@ -29,7 +28,7 @@ from typing import NamedTuple
 import msgspec
 from bounds import WORLDS, Bounds
 from canonical import State
-from command_line import parser_for
+from command_line import parser_for, tell
 from small_world import Small, empty, is_end, is_kind, options
 
 CHUNK = 16
@@ -231,13 +230,12 @@ def walk(name: str, jobs: int) -> Figures:
     bounds = WORLDS[name]
 
     def progress(states: int, waiting: int, transitions: int) -> None:
-        said = f"{name}: {states:,} states, {waiting:,} of them new, {transitions:,} transitions"
-        print(f"\r\x1b[K{said}", end="", file=sys.stderr, flush=True)
+        tell(f"{name}: {states:,} states, {waiting:,} of them new, {transitions:,} transitions")
 
     with ProcessPoolExecutor(jobs) as pool:
         expand_all = partial(pool.map, partial(expand, bounds), chunksize=CHUNK)
         figures = Walk(bounds).run(expand_all, progress)
-    print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    tell("")
     return figures
 
 

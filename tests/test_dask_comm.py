@@ -251,12 +251,12 @@ def test_abort_wakes_who_reads_and_writes_here() -> None:
                 while True:  # there is nobody who reads
                     await dialled.write(bytes(1 << 20))
 
-            reading, writing = asyncio.create_task(dialled.read()), asyncio.create_task(write())
-            await asyncio.wait([writing], timeout=0.3)
+            reading, writing = Waiting(dialled.read()), Waiting(write())
+            both = asyncio.gather(reading, writing, return_exceptions=True)
+            while not (reading.times and writing.times):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
             dialled.abort()
-            for task in (reading, writing):
-                with pytest.raises(CommClosedError):
-                    await task
+            assert [*map(type, await both)] == [CommClosedError, CommClosedError]
 
     run(story)
 

@@ -90,8 +90,8 @@ class Results:
         if report.attempt:
             exception = cast("BaseException", self.store.take(key, report.attempt))
         if record is None or record.run_id != report.run_id or record.failure is not None:
-            # It was cancelled, and failed before the machine could hear of that. Its handles were
-            # told at the time, and those that depend on it are told the same.
+            # It was cancelled: its handles were told at the time, and those that depend on it are
+            # told the same, even if it has failed before the machine could hear of that.
             self._failures[key] = Failure(key, None, None)
             if record is None:
                 self._registry.freed.append(key)

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trio
-from command_line import circumstances, parser_for
+from command_line import circumstances, parser_for, tell
 from resident import resident_nbytes
 
 from trouper.runtime import Journal, open_worker
@@ -136,7 +136,8 @@ def measure_replay(folder: Path, stimuli: int, rounds: int) -> bool:
     for _ in range(rounds):
         alone, replay = handle_alone_us(stimuli), replay_us(path)
         ratios.append(replay / alone)
-        print(f"replay {replay:.2f} us, handle alone {alone:.2f} us per stimulus", file=sys.stderr)
+        tell(f"replay {replay:.2f} us, handle alone {alone:.2f} us per stimulus")
+    tell("")
     ratio = statistics.median(ratios)
     print(f"replay, verified {ratio:15.2f} x handle alone       (target: {REPLAY_TARGET})")
     journal = Journal.open(path)
@@ -179,11 +180,13 @@ def compare(
     """Print what a task costs with and without; how much more it costs with."""
     times: dict[bool, list[float]] = {False: [], True: []}
     for number in range(rounds + 1):
+        tell(f"{name}: round {number} of {rounds}")
         for recorded in (False, True) if number % 2 else (True, False):
             gc.collect()
             seconds = run(folder / f"{name}-{number}" if recorded else None)
             if number:  # the first round warms up
                 times[recorded].append(seconds / count * 1e6)
+    tell("")
     without, with_ = statistics.median(times[False]), statistics.median(times[True])
     # Neighbours in time had the same noise.
     more = statistics.median(b / a for a, b in zip(times[False], times[True], strict=True)) - 1
