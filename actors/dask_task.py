@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextvars import Context
 from hashlib import blake2b
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -72,7 +73,7 @@ class DaskTask(msgspec.Struct, eq=False, gc=False):
             TaskRescheduled: The task has raised `distributed.Reschedule`.
         """
         site, job = self.site, current_job.get()
-        thread, start = threading.get_ident(), site.clock()
+        thread, start, began = threading.get_ident(), site.clock(), perf_counter()
         site.running[job.attempt] = Run(job.key, thread, start)
         has_outcome = True
         try:
@@ -86,7 +87,9 @@ class DaskTask(msgspec.Struct, eq=False, gc=False):
         finally:
             del site.running[job.attempt]
             if has_outcome and not job.cancelled:
-                site.timings[job.attempt] = Timing(thread, start, site.clock())
+                # The scheduler's clock may be set meanwhile, and tasks that take no time upset it.
+                stop = start + (perf_counter() - began)
+                site.timings[job.attempt] = Timing(thread, start, stop)
 
 
 class Values(dict[Entry, object]):

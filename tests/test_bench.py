@@ -126,19 +126,22 @@ def test_wire_compares_all_contenders_in_all_they_do() -> None:
             assert median > 0
 
 
-MAPS = ("60 no-ops (", "60 pushed (", "60 no-ops, CPU", "60 pushed, CPU")
+MAPS = ("60 no-ops (", "60 with inputs (", "60 no-ops, CPU", "60 with inputs, CPU")
 NODE_WORK = (*MAPS, "latency, in a row", "latency, at rest", "result", "exchange")
 
 
 def test_node_compares_workers_in_all_they_do() -> None:
-    output = run(str(BENCH / "node.py"), "--tasks", "60", "--rounds", "1", "--calls", "3")
+    output = run(
+        str(BENCH / "node.py"), "--tasks", "60", "--rounds", "1", "--calls", "3", "--beside", "1"
+    )
     positions = [output.index(work) for work in NODE_WORK]
     assert positions == sorted(positions)
     verdicts = [line for line in output.splitlines() if line.endswith(("reached", "MISSED"))]
     assert len(verdicts) == len(NODE_WORK)
-    for contender in ("node cws", "stock cws", "stock tcp"):
+    all_of_it = dict.fromkeys(("node cws", "stock cws", "stock tcp"), len(NODE_WORK))
+    for contender, works in {**all_of_it, "ideal cws": len(MAPS)}.items():
         rows = [line for line in output.splitlines() if line.strip().startswith(contender)]
-        assert len(rows) == len(NODE_WORK), f"{contender} in {output}"
+        assert len(rows) == works, f"{contender} in {output}"
         for row in rows:
             median, least, most = (float(n.replace(",", "")) for n in row.split()[2:5])
             assert 0 <= least <= median <= most

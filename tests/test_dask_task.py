@@ -93,7 +93,7 @@ def test_a_missing_input_fails(site: Site) -> None:
 def test_where_and_when_it_ran(site: Site) -> None:
     job_of(site, Task("x", threading.get_ident), attempt=4)
     timing = site.timings[4]
-    assert (timing.start, timing.stop) == (5.0, 5.0)
+    assert timing.start == 5.0 < timing.stop  # although this scheduler's clock stands still
     assert timing.thread != threading.get_ident()
     values = Values(site.timings)
     values["x", 4] = 1

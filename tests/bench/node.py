@@ -3,6 +3,7 @@
     python tests/bench/node.py
     python tests/bench/node.py --tasks 200 --rounds 1
     python tests/bench/node.py --rounds 9 --only "node cws" "stock cws"
+    python tests/bench/node.py --beside 4
 
 The contenders have two threads and no nanny: a node, and ``dask worker`` over the same protocol and
 over Dask's own. The client talks ``tcp://`` with the scheduler whatever the workers talk, so that
@@ -10,12 +11,13 @@ its part is the same for all. All are processes of their own, and new in each ro
 
 In a cluster of its own, one worker of each contender does:
 
-- **no-ops**: a map of so many tasks that do nothing, from submission until the client knows that
-  all are done: tasks per second, and what the worker's process has worked for each. By default, a
-  scheduler gives a worker of two threads no more than three such tasks at once, and something every
-  5 ms at most: some 500 tasks per second, whoever it is, where the machine has nothing else to do;
-- **pushed**: the same where the scheduler gives a worker all that there is, as it does with
-  ``distributed.scheduler.worker-saturation: inf``, and with tasks that have inputs in any case.
+- **no-ops**: a map of so many tasks that do nothing and have no inputs, from submission until the
+  client knows that all are done: tasks per second, and what the worker's process has worked for
+  each. A scheduler gives a worker of two threads no more than three such tasks at once, and
+  something every 5 ms at most. So no worker does 600 per second, and beside the others is shown
+  what an **ideal** one does, which runs nothing and answers at once;
+- **with inputs**: the same with tasks that take the result of another one. Of these, a scheduler
+  gives a worker all that there are.
 
 Under one scheduler, by turns, two workers of each contender do:
 
@@ -27,7 +29,8 @@ Under one scheduler, by turns, two workers of each contender do:
 
 Of what is done by turns, a round's figure is a median. Shown are medians over the rounds, with the
 least and the most beside them. Trust the ratios: scheduler and client take their share of the same
-machine, which is often the larger one.
+machine, which is often the larger one. A worker that works little gains where there is little to be
+had: with ``--beside``, other processes compute all the time, and take what they get.
 """
 
 import importlib
@@ -38,7 +41,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import chain
+from itertools import chain, cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeAlias
@@ -51,8 +54,8 @@ from dask_client import Client, wait_for_workers
 from dask_processes import Process, Scheduler, stock_worker
 
 THREADS = 2
-SATURATION = 1.1
-"""Dask's own default of ``distributed.scheduler.worker-saturation``."""
+INPUTS = 10
+"""Whose results tasks take; a scheduler would see fewer than five as none."""
 REST_S = 0.05
 IN_A_ROW = 10
 RESULTS = 9
@@ -63,8 +66,14 @@ ARRAYS = 200
 """On each of two workers."""
 
 US = "node cws"
-CONTENDERS = {US: "cws", "stock cws": "cws", "stock tcp": "tcp"}
-"""With the protocol of each; the second is whom the targets speak of."""
+RIVAL = "stock cws"
+"""Whom the targets speak of."""
+IDEAL = "ideal cws"
+CONTENDERS = {US: "cws", RIVAL: "cws", "stock tcp": "tcp", IDEAL: "cws"}
+"""With the protocol of each."""
+
+KINDS = {"no-ops": 0, "with inputs": INPUTS}
+"""Of tasks in a map, and of how many others they take the results."""
 
 
 class Target(NamedTuple):
@@ -84,7 +93,7 @@ class Target(NamedTuple):
 
 def targets(counts: Sequence[int]) -> dict[str, Target]:
     """What is measured, by name."""
-    maps = [f"{count:,} {kind}" for kind in ("no-ops", "pushed") for count in counts]
+    maps = [f"{count:,} {kind}" for kind in KINDS for count in counts]
     return {
         **{work: Target("tasks/s", 1.2, at_least=True) for work in maps},
         **{f"{work}, CPU": Target("us/task", 0.6, at_least=False) for work in maps},
@@ -103,8 +112,9 @@ def one_round(
     for contender in contenders:
         tell(f"{about}, {contender} alone")
         figures[contender] = alone(contender, counts)
+    real = [contender for contender in contenders if contender != IDEAL]
     tell(f"{about}, by turns")
-    for contender, more in together(contenders, calls).items():
+    for contender, more in together(real, calls).items():
         figures[contender] |= more
     return figures
 
@@ -120,6 +130,16 @@ def together(contenders: Sequence[str], calls: int) -> dict[str, dict[str, float
     pairs = {contender: (f"{contender} 1", f"{contender} 2") for contender in contenders}
     with cluster(pairs) as (client, _):
         return client.run(by_turns, pairs, calls)
+
+
+@contextmanager
+def computing(count: int) -> Generator[None]:
+    """Have so many processes compute, of no use to anybody."""
+    with TemporaryDirectory() as path, ExitStack() as stack:
+        for number in range(count):
+            command = [sys.executable, "-c", "while True: pass"]
+            stack.enter_context(Process(f"computing {number}", command, Path(path)))
+        yield
 
 
 @contextmanager
@@ -142,11 +162,14 @@ def cluster(names: Mapping[str, Sequence[str]]) -> Generator[tuple[Client, Seque
 
 def start_worker(contender: str, address: str, name: str, directory: Path) -> Process:
     """Start one of a contender's workers."""
-    if contender != US:
-        return stock_worker(address, directory, name=name, threads=THREADS)
-    node = [sys.executable, "-m", "trouper.runtime.cli.main", "node", address]
-    options = ["--name", name, "--threads", str(THREADS), "--memory-limit", "0"]
-    return Process(name, [*node, *options], directory)
+    if contender == US:
+        node = [sys.executable, "-m", "trouper.runtime.cli.main", "node", address]
+        options = ["--name", name, "--threads", str(THREADS), "--memory-limit", "0"]
+        return Process(name, [*node, *options], directory)
+    if contender == IDEAL:
+        script = str(Path(__file__).with_name("ideal_worker.py"))
+        return Process(name, [sys.executable, script, address, name, str(THREADS)], directory)
+    return stock_worker(address, directory, name=name, threads=THREADS)
 
 
 # The work, in the client's process
@@ -156,32 +179,29 @@ def throughput(client: Any, pid: int, counts: Sequence[int]) -> dict[str, float]
     """What the only worker does."""
     worker = psutil.Process(pid)
     figures: dict[str, float] = {}
-    no_ops(client, worker, 200)  # to warm up
-    for kind, saturation in (("pushed", math.inf), ("no-ops", SATURATION)):
-        client.run_on_scheduler(saturate, saturation=saturation)
+    no_ops(client, worker, 200, 0)  # to warm up
+    for kind, inputs in KINDS.items():
         for count in counts:
-            seconds, worked = no_ops(client, worker, count)
+            seconds, worked = no_ops(client, worker, count, inputs)
             figures[f"{count:,} {kind}"] = count / seconds
             figures[f"{count:,} {kind}, CPU"] = worked / count * 1e6
     return figures
 
 
-def no_ops(client: Any, worker: psutil.Process, count: int) -> tuple[float, float]:
+def no_ops(client: Any, worker: psutil.Process, count: int, inputs: int) -> tuple[float, float]:
     """The seconds that so many tasks take, and those that the worker works for them."""
     wait = importlib.import_module("distributed").wait
+    held = client.map(bool, range(inputs), pure=False)
+    wait(held)
+    arguments = list(islice(cycle(held or range(2)), count))
     before, began = cpu_seconds(worker), time.perf_counter()
-    futures = client.map(bool, range(count), pure=False)
+    futures = client.map(bool, arguments, pure=False)
     wait(futures)
     seconds = time.perf_counter() - began
-    client.cancel(futures)  # so that the next has nothing of this in its way
+    client.cancel([*futures, *held])  # so that the next has nothing of this in its way
     while client.run_on_scheduler(task_count):
         time.sleep(0.01)
     return seconds, cpu_seconds(worker) - before
-
-
-def saturate(dask_scheduler: Any, saturation: float) -> None:
-    """How many tasks a worker is given at once, as a multiple of its threads."""
-    dask_scheduler.WORKER_SATURATION = saturation
 
 
 def task_count(dask_scheduler: Any) -> int:
@@ -265,22 +285,24 @@ def arrays(client: Any, count: int, nbytes: int, worker: str) -> Any:
 
 
 def report(rounds: dict[str, list[dict[str, float]]], counts: Sequence[int]) -> Iterator[str]:
-    """The lines of the table: for each work, a line for each contender."""
+    """The lines of the table: for each work, a line for each contender that does it."""
     yield f"{'':31}{'median':>10}{'least':>10}{'most':>10}{'node is':>10}  target"
     for work, target in targets(counts).items():
         yield f"{work} ({target.unit})"
-        medians = {
-            contender: statistics.median(figures[work] for figures in its_rounds)
+        series = {
+            contender: [figures[work] for figures in its_rounds if work in figures]
             for contender, its_rounds in rounds.items()
         }
-        for contender, its_rounds in rounds.items():
-            figures = [figures[work] for figures in its_rounds]
+        for contender, its_series in series.items():
+            if not its_series:
+                continue
+            median = statistics.median(its_series)
             line = f"  {contender:29}"
-            line += "".join(f"{n:10,.1f}" for n in (medians[contender], min(figures), max(figures)))
-            if contender != US and US in rounds:
-                ratio = medians[US] / medians[contender]
+            line += "".join(f"{n:10,.1f}" for n in (median, min(its_series), max(its_series)))
+            if contender != US and US in series:
+                ratio = statistics.median(series[US]) / median if median else math.inf
                 line += f"{ratio:9.2f}x"
-                if CONTENDERS[contender] == CONTENDERS[US]:
+                if contender == RIVAL:
                     line += f"  {target} {'reached' if target.reached(ratio) else 'MISSED'}"
             yield line
 
@@ -294,13 +316,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--calls", type=int, default=100, help="whose latency is measured")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument(
+        "--beside", type=int, default=0, metavar="N", help="processes that compute all the time"
+    )
     options = parser.parse_args(arguments)
     rounds: dict[str, list[dict[str, float]]] = {contender: [] for contender in options.only}
-    for number in range(options.rounds):
-        about = f"round {number + 1} of {options.rounds}"
-        figures = one_round(about, options.only, options.calls, options.tasks)
-        for contender, its_rounds in rounds.items():
-            its_rounds.append(figures[contender])
+    with computing(options.beside):
+        for number in range(options.rounds):
+            about = f"round {number + 1} of {options.rounds}"
+            figures = one_round(about, options.only, options.calls, options.tasks)
+            for contender, its_rounds in rounds.items():
+                its_rounds.append(figures[contender])
     tell("")
     print(f"{circumstances('trio', 'distributed')} at the end; medians of {options.rounds} rounds")
     print("\n".join(report(rounds, options.tasks)))
