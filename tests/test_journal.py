@@ -1,19 +1,12 @@
-"""The journal as a whole: recovered whatever has happened to it, and replayed bit for bit."""
+"""The journal as a whole: recovered whatever has happened to its files, and replayed."""
 
 import io
-import os
-import subprocess
-import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from random import Random
-from textwrap import dedent
 from typing import Any
 
 import pytest
-import trio
-from gates import AsyncGate, Gate, until
 from journals import (
     THREADS,
     frame_spans,
@@ -24,30 +17,13 @@ from journals import (
     record,
     record_spans,
 )
-from soak_journal import kill_census
 
-from trouper.actors.actor import Stimuli
-from trouper.actors.execute import ExecuteCommand, execute
-from trouper.actors.store import Store
-from trouper.runtime import (
-    ActorCrashed,
-    CorruptJournal,
-    Journal,
-    JournalError,
-    JournalWarning,
-    RestartPolicy,
-    TaskCancelled,
-    Worker,
-    WorkerFailed,
-    open_worker,
-)
+from trouper.runtime import CorruptJournal, Journal, JournalError, JournalWarning
 from trouper.runtime.journal.format import pack
 from trouper.runtime.journal.frames import MAGIC, FrameReader, FrameWriter
 from trouper.runtime.journal.recorder import Recorder
 from trouper.runtime.machine import Machine
-from trouper.wire.stimuli import ExecuteSuccess, Stimulus
-
-TESTS = Path(__file__).parent
+from trouper.wire.stimuli import Stimulus
 
 
 def same(value: Any) -> Any:
@@ -373,212 +349,3 @@ def test_a_corrupt_header_in_any_segment(rotated: tuple[Path, dict[int, str]]) -
         with pytest.raises(CorruptJournal, match=f"record {n} cannot be found: the header of"):
             read()
     journal.replay(n - 1)
-
-
-# In a worker
-
-
-async def test_a_worker_at_any_moment_equals_its_journal(tmp_path: Path) -> None:
-    prints: dict[int, str] = {}
-    async with open_worker(threads=2, journal=tmp_path / "j") as worker:
-        with worker.supervisor.stepping() as stepper:
-            handles = [worker.submit(same, number, key=f"k{number}") for number in range(8)]
-            total = worker.submit(sum, handles)
-            while not total.done():
-                await stepper.step()
-                status = worker.status().journal
-                assert status is not None
-                prints[status.records] = worker.freeze().fingerprint()
-        assert await total == sum(range(8))
-    journal = Journal.open(tmp_path / "j")
-    assert list(prints) == list(range(1, len(prints) + 1))
-    for n, text in prints.items():
-        assert journal.replay(n).fingerprint() == text
-    assert journal.verify() == journal.last == len(prints)
-    assert journal.config == worker.config
-
-
-async def test_the_status_says_how_the_recording_goes(tmp_path: Path) -> None:
-    async with open_worker(threads=1) as worker:
-        assert worker.status().journal is None
-    path = tmp_path / "j"
-    async with open_worker(threads=1, journal=str(path), journal_flush=0.001) as worker:
-        await worker.run(same, 1)
-        await until(lambda: (status := worker.status().journal) and status.nbytes)
-        await until(lambda: Journal.open(path).last >= 2)
-        status = worker.status().journal
-    assert status is not None
-    assert (status.path, status.error) == (str(path), None)
-    assert status.records >= 2
-    closed = worker.status().journal
-    assert closed is not None
-    assert closed.nbytes == path.stat().st_size
-
-
-async def test_no_user_data_enters_the_journal(tmp_path: Path) -> None:
-    def fail(secret: str) -> None:
-        raise ValueError(secret)
-
-    async with open_worker(threads=2, journal=tmp_path / "j") as worker:
-        handle = worker.submit(str.upper, "attack at dawn", key="order")
-        assert await handle == "ATTACK AT DAWN"
-        with pytest.raises(ValueError, match="attack"):
-            await worker.run(fail, "attack at dawn")
-    data = (tmp_path / "j").read_bytes()
-    assert b"attack" not in data.lower()
-    assert b"order" in data
-
-
-async def test_where_something_else_is_no_worker_opens(tmp_path: Path) -> None:
-    (tmp_path / "diary").write_text("Dear diary")
-    for path in (tmp_path, tmp_path / "diary"):
-        with pytest.raises(JournalError):
-            async with open_worker(threads=1, journal=path):
-                pytest.fail("it has opened")
-    assert (tmp_path / "diary").read_text() == "Dear diary"
-    async with open_worker(threads=1, journal=tmp_path / "j", journal_flush="fsync") as worker:
-        await worker.run(same, 1)
-        await until(lambda: (status := worker.status().journal) and status.nbytes)
-        with pytest.raises(JournalError, match="is being written by another worker"):
-            async with open_worker(threads=1, journal=tmp_path / "j"):
-                pytest.fail("it has opened")
-    with pytest.raises(ValueError, match="not 'never'"):
-        open_worker(threads=1, journal=tmp_path / "j", journal_flush="never")  # type: ignore[arg-type]
-
-
-async def test_a_full_disk_does_not_stop_a_worker(caplog: pytest.LogCaptureFixture) -> None:
-    async with open_worker(threads=1, journal="/dev/full", journal_flush="fsync") as worker:
-        for number in range(100):
-            assert await worker.run(same, number) == number
-        status = worker.status()
-        assert status.state == "running"
-        assert status.journal is not None
-        assert status.journal.error == "No space left on device"
-    assert [r.getMessage() for r in caplog.records] == [
-        "the journal /dev/full ends, and the worker goes on: No space left on device"
-    ]
-
-
-async def test_a_worker_that_fails_leaves_a_journal_that_says_where(tmp_path: Path) -> None:
-    with pytest.raises(WorkerFailed):
-        async with open_worker(threads=1, journal=tmp_path / "j") as worker:
-            gate = AsyncGate()
-            worker.submit(gate, key="k")
-            await gate.entered.wait()
-            worker.supervisor.send(ExecuteSuccess("k", 99, 0, "int"))
-            await until(lambda: worker.failure)
-    journal = Journal.open(tmp_path / "j")
-    *_, last = journal.records()
-    assert last.stimulus == ExecuteSuccess("k", 99, 0, "int")
-    assert last.error == "StimulusError"
-    assert journal.verify() == last.n
-
-
-# In other processes
-
-REPLAY = """
-    import sys
-    from trouper.runtime import Journal
-    journal = Journal.open(sys.argv[1])
-    print(journal.verify(), journal.replay().fingerprint(), journal.replay(50).fingerprint())
-"""
-
-
-def replayed_elsewhere(path: Path, seeds: range) -> set[str]:
-    """What replaying says in processes that know nothing of the tasks, each with another seed."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", dedent(REPLAY), str(path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONHASHSEED": str(seed)},
-        )
-        for seed in seeds
-    ]
-    said: set[str] = set()
-    for process in processes:
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        said.add(output)
-    return said
-
-
-class Failing:
-    """The real actor, which crashes when it is told."""
-
-    def __init__(self) -> None:
-        self.crash = trio.Event()
-
-    async def __call__(
-        self,
-        instructions: trio.MemoryReceiveChannel[list[ExecuteCommand]],
-        stimuli: Stimuli,
-        store: Store,
-    ) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._crash_when_told)
-            await execute(instructions, stimuli, store)
-            nursery.cancel_scope.cancel()
-
-    async def _crash_when_told(self) -> None:
-        await self.crash.wait()
-        self.crash = trio.Event()
-        raise LookupError
-
-
-async def chaos(worker: Worker, actor: Failing, rng: Random) -> None:
-    """Tasks that succeed, fail, are cancelled, and whose actor crashes."""
-
-    def sometimes(*values: Any) -> int:
-        if rng.random() < 0.2:
-            raise ValueError
-        return len(values)
-
-    gate = Gate()
-    handles = [worker.submit(gate, key="gate")]
-    gates: list[AsyncGate] = []
-    for number in range(60):
-        inputs = rng.sample(handles, min(len(handles), rng.randrange(3)))
-        if rng.random() < 0.2:
-            gates.append(AsyncGate())
-            handles.append(worker.submit(gates[-1], *inputs))
-        else:
-            handles.append(worker.submit(sometimes, *inputs, key=("k", number)))
-        if rng.random() < 0.1:
-            rng.choice(handles[1:] or handles).cancel()
-        if rng.random() < 0.1:
-            actor.crash.set()
-        await trio.sleep(0.0005)
-    handles.append(worker.submit(AsyncGate()))
-    handles[-1].cancel()  # the others may all have ended before they were cancelled
-    gate.let_go()
-    for opened in gates:
-        opened.let_go()
-    handles.append(worker.submit(AsyncGate(), key="never let go"))
-    handles[-1].cancel()
-    for handle in handles:
-        with suppress(ValueError, TaskCancelled, ActorCrashed):
-            await handle
-
-
-async def test_a_journal_of_a_run_with_failures_replays_everywhere(tmp_path: Path) -> None:
-    actor = Failing()
-    policy = RestartPolicy(limit=1000, backoff_s=0)
-    with trio.fail_after(30):
-        async with open_worker(
-            threads=2, execute_actor=actor, restart_policy=policy, journal=tmp_path / "j"
-        ) as worker:
-            await chaos(worker, actor, Random(1))
-    journal = Journal.open(tmp_path / "j")
-    kinds = {type(found.stimulus).__name__ for found in journal.records()}
-    assert kinds >= {"ComputeTask", "ExecuteSuccess", "ExecuteFailure", "CancelTask"}
-    expected = (
-        f"{journal.last} {worker.supervisor.machine.fingerprint()} "
-        f"{journal.replay(50).fingerprint()}\n"
-    )
-    assert replayed_elsewhere(tmp_path / "j", range(1, 11)) == {expected}
-
-
-def test_a_census_that_is_killed_leaves_a_journal_that_replays(tmp_path: Path) -> None:
-    killed = [kill_census(tmp_path, Random(seed), "email") for seed in range(3)]
-    assert sum(killed) > 0
