@@ -131,9 +131,8 @@ NODE_WORK = (*MAPS, "latency, in a row", "latency, at rest", "result", "exchange
 
 
 def test_node_compares_workers_in_all_they_do() -> None:
-    output = run(
-        str(BENCH / "node.py"), "--tasks", "60", "--rounds", "1", "--calls", "3", "--beside", "1"
-    )
+    little = ("--tasks", "60", "--rounds", "1", "--calls", "3", "--transfers", "1")
+    output = run(str(BENCH / "node.py"), *little)
     positions = [output.index(work) for work in NODE_WORK]
     assert positions == sorted(positions)
     verdicts = [line for line in output.splitlines() if line.endswith(("reached", "MISSED"))]
@@ -145,3 +144,8 @@ def test_node_compares_workers_in_all_they_do() -> None:
         for row in rows:
             median, least, most = (float(n.replace(",", "")) for n in row.split()[2:5])
             assert 0 <= least <= median <= most
+
+
+def test_node_measures_while_others_compute() -> None:
+    little = ("--tasks", "20", "--rounds", "1", "--only", "ideal cws", "--beside", "1")
+    assert run(str(BENCH / "node.py"), *little).count("ideal cws") == 4

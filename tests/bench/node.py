@@ -58,9 +58,7 @@ INPUTS = 10
 """Whose results tasks take; a scheduler would see fewer than five as none."""
 REST_S = 0.05
 IN_A_ROW = 10
-RESULTS = 9
 RESULT_NBYTES = 100_000_000
-EXCHANGES = 5
 ARRAY_NBYTES = 1_000_000
 ARRAYS = 200
 """On each of two workers."""
@@ -105,7 +103,12 @@ def targets(counts: Sequence[int]) -> dict[str, Target]:
 
 
 def one_round(
-    about: str, contenders: Sequence[str], calls: int, counts: Sequence[int]
+    about: str,
+    contenders: Sequence[str],
+    *,
+    counts: Sequence[int],
+    calls: int,
+    transfers: int,
 ) -> dict[str, dict[str, float]]:
     """What each does in clusters that are new."""
     figures: dict[str, dict[str, float]] = {}
@@ -114,7 +117,7 @@ def one_round(
         figures[contender] = alone(contender, counts)
     real = [contender for contender in contenders if contender != IDEAL]
     tell(f"{about}, by turns")
-    for contender, more in together(real, calls).items():
+    for contender, more in together(real, calls, transfers).items():
         figures[contender] |= more
     return figures
 
@@ -125,11 +128,11 @@ def alone(contender: str, counts: Sequence[int]) -> dict[str, float]:
         return client.run(throughput, worker.pid, counts)
 
 
-def together(contenders: Sequence[str], calls: int) -> dict[str, dict[str, float]]:
+def together(contenders: Sequence[str], calls: int, transfers: int) -> dict[str, dict[str, float]]:
     """What two workers of each do by turns."""
     pairs = {contender: (f"{contender} 1", f"{contender} 2") for contender in contenders}
     with cluster(pairs) as (client, _):
-        return client.run(by_turns, pairs, calls)
+        return client.run(by_turns, pairs, calls, transfers)
 
 
 @contextmanager
@@ -219,7 +222,9 @@ Pair: TypeAlias = tuple[str, str]
 """The names of two workers of a contender."""
 
 
-def by_turns(client: Any, pairs: dict[str, Pair], calls: int) -> dict[str, dict[str, float]]:
+def by_turns(
+    client: Any, pairs: dict[str, Pair], calls: int, transfers: int
+) -> dict[str, dict[str, float]]:
     """What the contenders do one after the other, again and again."""
     figures: dict[str, dict[str, list[float]]] = {contender: {} for contender in pairs}
 
@@ -230,8 +235,8 @@ def by_turns(client: Any, pairs: dict[str, Pair], calls: int) -> dict[str, dict[
 
     note("latency, in a row", partial(latencies, client, IN_A_ROW, 0), -(-calls // IN_A_ROW))
     note("latency, at rest", partial(latencies, client, 1, REST_S), calls)
-    note("result", partial(result, client), RESULTS)
-    note("exchange", partial(exchange, client), EXCHANGES)
+    note("result", partial(result, client), transfers)
+    note("exchange", partial(exchange, client), transfers)
     return {
         contender: {work: statistics.median(series) for work, series in its_figures.items()}
         for contender, its_figures in figures.items()
@@ -314,6 +319,7 @@ def main(arguments: Sequence[str]) -> None:
         "--tasks", type=int, nargs="+", default=[1000, 5000], help="no-ops in a map"
     )
     parser.add_argument("--calls", type=int, default=100, help="whose latency is measured")
+    parser.add_argument("--transfers", type=int, default=7, help="of results, and exchanges")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument(
@@ -324,7 +330,13 @@ def main(arguments: Sequence[str]) -> None:
     with computing(options.beside):
         for number in range(options.rounds):
             about = f"round {number + 1} of {options.rounds}"
-            figures = one_round(about, options.only, options.calls, options.tasks)
+            figures = one_round(
+                about,
+                options.only,
+                counts=options.tasks,
+                calls=options.calls,
+                transfers=options.transfers,
+            )
             for contender, its_rounds in rounds.items():
                 its_rounds.append(figures[contender])
     tell("")
