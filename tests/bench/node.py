@@ -38,6 +38,7 @@ import math
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -229,9 +230,11 @@ def by_turns(
     figures: dict[str, dict[str, list[float]]] = {contender: {} for contender in pairs}
 
     def note(work: str, each: Callable[[Pair], Sequence[float]], times: int) -> None:
+        order = deque(pairs)
         for _ in range(times):
-            for contender, pair in pairs.items():
-                figures[contender].setdefault(work, []).extend(each(pair))
+            for contender in order:
+                figures[contender].setdefault(work, []).extend(each(pairs[contender]))
+            order.rotate()  # who comes first does not always come first: it makes a difference
 
     note("latency, in a row", partial(latencies, client, IN_A_ROW, 0), -(-calls // IN_A_ROW))
     note("latency, at rest", partial(latencies, client, 1, REST_S), calls)
@@ -319,7 +322,7 @@ def main(arguments: Sequence[str]) -> None:
         "--tasks", type=int, nargs="+", default=[1000, 5000], help="no-ops in a map"
     )
     parser.add_argument("--calls", type=int, default=100, help="whose latency is measured")
-    parser.add_argument("--transfers", type=int, default=7, help="of results, and exchanges")
+    parser.add_argument("--transfers", type=int, default=15, help="of results, and exchanges")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument(
