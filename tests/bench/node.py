@@ -57,7 +57,8 @@ from dask_processes import Process, Scheduler, stock_worker
 THREADS = 2
 INPUTS = 10
 """Whose results tasks take; a scheduler would see fewer than five as none."""
-REST_S = 0.05
+REST_S = 0.1
+"""Nothing that has gone before is felt any more."""
 IN_A_ROW = 10
 RESULT_NBYTES = 100_000_000
 ARRAY_NBYTES = 1_000_000
@@ -202,10 +203,16 @@ def no_ops(client: Any, worker: psutil.Process, count: int, inputs: int) -> tupl
     futures = client.map(bool, arguments, pure=False)
     wait(futures)
     seconds = time.perf_counter() - began
-    client.cancel([*futures, *held])  # so that the next has nothing of this in its way
+    client.cancel([*futures, *held])
+    settle(client)
+    return seconds, cpu_seconds(worker) - before
+
+
+def settle(client: Any) -> None:
+    """Wait until nothing is held any more, so that whoever comes next has nothing in its way."""
     while client.run_on_scheduler(task_count):
         time.sleep(0.01)
-    return seconds, cpu_seconds(worker) - before
+    time.sleep(REST_S)  # workers let go of memory
 
 
 def task_count(dask_scheduler: Any) -> int:
@@ -234,7 +241,8 @@ def by_turns(
         for _ in range(times):
             for contender in order:
                 figures[contender].setdefault(work, []).extend(each(pairs[contender]))
-            order.rotate()  # who comes first does not always come first: it makes a difference
+                settle(client)
+            order.rotate()
 
     note("latency, in a row", partial(latencies, client, IN_A_ROW, 0), -(-calls // IN_A_ROW))
     note("latency, at rest", partial(latencies, client, 1, REST_S), calls)
