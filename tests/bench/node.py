@@ -29,8 +29,9 @@ Under one scheduler, by turns, two workers of each contender do:
 
 Of what is done by turns, a round's figure is a median. Shown are medians over the rounds, with the
 least and the most beside them. Trust the ratios: scheduler and client take their share of the same
-machine, which is often the larger one. A worker that works little gains where there is little to be
-had: with ``--beside``, other processes compute all the time, and take what they get.
+machine, which is often the larger one. Who is third takes some as well: where transfers are close,
+name two with ``--only``. A worker that works little gains where there is little to be had: with
+``--beside``, other processes compute all the time, and take what they get.
 """
 
 import importlib
