@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from endings import assert_cancelled
 from gates import AsyncGate, Gate, until, until_empty
 
 from trouper.runtime import TaskCancelled, TaskHandle, check_cancelled, open_worker
@@ -19,15 +20,6 @@ def same(value: Any) -> Any:
 def never() -> None:
     """To be cancelled before it runs."""
     pytest.fail("it has run")
-
-
-async def assert_cancelled(*handles: TaskHandle[Any]) -> None:
-    """Awaiting each raises TaskCancelled, and does not wait for anything."""
-    for handle in handles:
-        with trio.fail_after(5), pytest.raises(TaskCancelled):
-            await handle
-        assert handle.phase == "cancelled"
-        assert not handle.cancel()
 
 
 # A task in every state

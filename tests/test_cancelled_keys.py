@@ -5,22 +5,14 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from endings import assert_cancelled
 from gates import AsyncGate, Gate, until, until_empty
 
-from trouper.runtime import TaskCancelled, TaskHandle, open_worker
+from trouper.runtime import TaskCancelled, open_worker
 
 
 def same(value: Any) -> Any:
     return value
-
-
-async def assert_cancelled(*handles: TaskHandle[Any]) -> None:
-    """Awaiting each raises TaskCancelled, and does not wait for anything."""
-    for handle in handles:
-        with trio.fail_after(5), pytest.raises(TaskCancelled):
-            await handle
-        assert handle.phase == "cancelled"
-        assert not handle.cancel()
 
 
 async def test_cancelled_key_submitted_again_gives_the_new_result() -> None:

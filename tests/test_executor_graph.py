@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from executors import PATIENCE_S, Gate, fail
 
 from trouper.runtime import (
     ForeignHandle,
@@ -22,36 +23,11 @@ from trouper.runtime import (
     WorkerFuture,
 )
 
-PATIENCE_S = 20.0
-
 
 @pytest.fixture
 def executor() -> Iterator[WorkerExecutor]:
     with WorkerExecutor(threads=1) as made:
         yield made
-
-
-class Gate:
-    """A function that blocks until it is let go, and says that it has begun."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Event()
-        self.open = threading.Event()
-
-    def __call__(self, value: Any = None) -> Any:
-        self.begun.set()
-        assert self.open.wait(PATIENCE_S)
-        return value
-
-    def shut(self, executor: WorkerExecutor) -> "WorkerFuture[Any]":
-        """Occupy a thread."""
-        future = executor.submit(self)
-        assert self.begun.wait(PATIENCE_S)
-        return future
-
-
-def fail(error: BaseException) -> None:
-    raise error
 
 
 def test_futures_may_stand_anywhere_in_the_arguments(executor: WorkerExecutor) -> None:

@@ -9,40 +9,15 @@ from typing import Any, NoReturn
 import pytest
 import trio
 import trio.testing
-from gates import PATIENCE_S, Gate, until_empty
+from endings import Boom, fail, fail_later, raised_by
+from gates import Gate, until_empty
 
-from trouper.runtime import TaskCancelled, TaskHandle, open_worker
+from trouper.runtime import TaskCancelled, open_worker
 from trouper.runtime.embedded.failure import Failure
-
-
-class Boom(Exception):
-    pass
-
-
-def fail(*_: object) -> int:
-    raise Boom("in the user's function")
-
-
-async def fail_later(*_: object) -> int:
-    await trio.lowlevel.checkpoint()
-    raise Boom("in the user's coroutine")
 
 
 def same(value: Any) -> Any:
     return value
-
-
-async def raised_by(handle: TaskHandle[Any]) -> BaseException:
-    """The exception that awaiting a handle raises."""
-    with trio.move_on_after(PATIENCE_S):  # and not fail_after, which would touch the exception
-        try:
-            await handle
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001 - that is what is asked for
-            return error
-        raise AssertionError("it raised nothing")
-    raise trio.TooSlowError
 
 
 def function_names(error: BaseException) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from endings import Boom, fail, fail_later, raised_by
 from gates import PATIENCE_S, Gate, until, until_empty
 
 from trouper.runtime import TaskCancelled, TaskHandle, Worker, open_worker
@@ -15,34 +16,8 @@ from trouper.runtime.embedded.unobserved import LIMIT, Unobserved
 from trouper.wire.stimuli import ComputeTask, ExecuteFailure
 
 
-class Boom(Exception):
-    pass
-
-
-def fail(*_: object) -> int:
-    raise Boom("in the user's function")
-
-
-async def fail_later(*_: object) -> int:
-    await trio.lowlevel.checkpoint()
-    raise Boom("in the user's coroutine")
-
-
 def same(value: Any) -> Any:
     return value
-
-
-async def raised_by(handle: TaskHandle[Any]) -> BaseException:
-    """The exception that awaiting a handle raises."""
-    with trio.move_on_after(PATIENCE_S):  # and not fail_after, which would touch the exception
-        try:
-            await handle
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001 - that is what is asked for
-            return error
-        raise AssertionError("it raised nothing")
-    raise trio.TooSlowError
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
