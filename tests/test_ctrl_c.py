@@ -21,6 +21,13 @@ def same(value: Any) -> Any:
     return value
 
 
+async def interrupted() -> None:
+    """Hit by Ctrl-C, without which it would go on for ever."""
+    signal.raise_signal(signal.SIGINT)
+    while True:
+        pass
+
+
 async def scenario() -> None:
     async with open_worker(threads=1) as worker:
         a = worker.submit(same, 1)
@@ -56,7 +63,7 @@ def test_ctrl_c_while_the_machine_is_in_the_middle_of_a_stimulus() -> None:
             machine = worker.supervisor.machine
             handle = machine.handle
 
-            def interrupted(stimulus: Stimulus) -> list[Instruction]:
+            def interrupting(stimulus: Stimulus) -> list[Instruction]:
                 if type(stimulus) is not kind or seen:
                     return handle(stimulus)
                 fingerprint = machine.fingerprint()
@@ -67,7 +74,7 @@ def test_ctrl_c_while_the_machine_is_in_the_middle_of_a_stimulus() -> None:
                 seen.append("after")
                 return instructions
 
-            machine.handle = interrupted  # type: ignore[method-assign]
+            machine.handle = interrupting  # type: ignore[method-assign]
             task = worker.submit(same, worker.submit(same, 1))
             with trio.fail_after(10):
                 await task
@@ -83,7 +90,7 @@ def test_ctrl_c_while_the_machine_is_in_the_middle_of_a_stimulus() -> None:
 
 
 def assert_closed_outside(worker: Worker) -> None:
-    """The same as `assert_closed`, when the event loop has ended."""
+    """Nothing is left of it when the event loop has ended."""
     check(worker.supervisor.machine)
     restored = Machine.from_snapshot(worker.supervisor.machine.snapshot())
     assert restored.fingerprint() == worker.supervisor.machine.fingerprint()
@@ -92,14 +99,9 @@ def assert_closed_outside(worker: Worker) -> None:
 
 
 def test_ctrl_c_in_the_nursery_of_a_coroutine_ends_the_block() -> None:
-    async def child() -> None:
-        signal.raise_signal(signal.SIGINT)
-        while True:
-            pass
-
     async def work() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(child)
+            nursery.start_soon(interrupted)
             nursery.start_soon(trio.sleep_forever)
 
     async def main() -> None:
@@ -117,9 +119,7 @@ def test_ctrl_c_in_a_coroutine_that_was_cancelled_is_not_lost() -> None:
         try:
             await trio.sleep_forever()
         finally:
-            signal.raise_signal(signal.SIGINT)
-            while True:
-                pass
+            await interrupted()
 
     async def main() -> None:
         async with open_worker(threads=1) as worker:
@@ -136,14 +136,9 @@ def test_ctrl_c_in_a_coroutine_that_was_cancelled_is_not_lost() -> None:
 
 @pytest.mark.parametrize("awaited", [True, False])
 def test_ctrl_c_in_a_coroutine_ends_the_block(awaited: bool) -> None:
-    async def work() -> None:
-        signal.raise_signal(signal.SIGINT)
-        while True:
-            pass
-
     async def main() -> None:
         async with open_worker(threads=1) as worker:
-            handle = worker.submit(work)
+            handle = worker.submit(interrupted)
             if awaited:
                 await handle
             await trio.sleep_forever()
@@ -154,14 +149,9 @@ def test_ctrl_c_in_a_coroutine_ends_the_block(awaited: bool) -> None:
 
 
 def test_ctrl_c_in_a_coroutine_while_the_block_is_being_left() -> None:
-    async def work() -> None:
-        signal.raise_signal(signal.SIGINT)
-        while True:
-            pass
-
     async def main() -> None:
         async with open_worker(threads=1) as worker:
-            worker.submit(work)
+            worker.submit(interrupted)
             worker.submit(trio.sleep_forever)
 
     with pytest.raises(KeyboardInterrupt):

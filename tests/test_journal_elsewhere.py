@@ -10,12 +10,10 @@ from textwrap import dedent
 from typing import Any
 
 import trio
+from crashes import Fragile
 from gates import AsyncGate, Gate
 from soak_journal import kill_census
 
-from trouper.actors.actor import Stimuli
-from trouper.actors.execute import ExecuteCommand, execute
-from trouper.actors.store import Store
 from trouper.runtime import ActorCrashed, Journal, RestartPolicy, TaskCancelled, Worker, open_worker
 
 REPLAY = """
@@ -45,30 +43,7 @@ def replayed_elsewhere(path: Path, seeds: range) -> set[str]:
     return said
 
 
-class Failing:
-    """The real actor, which crashes when it is told."""
-
-    def __init__(self) -> None:
-        self.crash = trio.Event()
-
-    async def __call__(
-        self,
-        instructions: trio.MemoryReceiveChannel[list[ExecuteCommand]],
-        stimuli: Stimuli,
-        store: Store,
-    ) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._crash_when_told)
-            await execute(instructions, stimuli, store)
-            nursery.cancel_scope.cancel()
-
-    async def _crash_when_told(self) -> None:
-        await self.crash.wait()
-        self.crash = trio.Event()
-        raise LookupError
-
-
-async def chaos(worker: Worker, actor: Failing, rng: Random) -> None:
+async def chaos(worker: Worker, actor: Fragile, rng: Random) -> None:
     """Tasks that succeed, fail, are cancelled, and whose actor crashes."""
 
     def sometimes(*values: Any) -> int:
@@ -104,7 +79,7 @@ async def chaos(worker: Worker, actor: Failing, rng: Random) -> None:
 
 
 async def test_a_journal_of_a_run_with_failures_replays_everywhere(tmp_path: Path) -> None:
-    actor = Failing()
+    actor = Fragile()
     policy = RestartPolicy(limit=1000, backoff_s=0)
     with trio.fail_after(30):
         async with open_worker(

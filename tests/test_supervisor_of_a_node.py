@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import pytest
 import trio
+from crashes import QUICK, Crash
 from gates import until, worker_threads
 
 from trouper.actors.errors import PeerUnreachable
@@ -24,12 +25,6 @@ from trouper.runtime.machine import Machine
 from trouper.runtime.supervisor import Supervisor
 from trouper.wire.instructions import AddKeys, Report, RequestRefreshWhoHas
 from trouper.wire.stimuli import AcquireReplicas, FreeKeys, RefreshWhoHas, Stimulus
-
-QUICK = RestartPolicy(limit=2, period_s=60, backoff_s=0)
-
-
-class Crash(Exception):
-    pass
 
 
 class Scheduler:
