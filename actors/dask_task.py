@@ -4,7 +4,6 @@ A task arrives as a pickle of a `dask._task_spec.GraphNode`, and is opened in th
 it: what cannot be unpickled is a task that fails, and no harm to the node.
 """
 
-import asyncio
 import inspect
 import pickle
 import threading
@@ -67,7 +66,7 @@ class DaskTask(msgspec.Struct, eq=False, gc=False):
     site: Site
 
     def call(self, inputs: dict[Key, object]) -> Any:
-        """Unpickle the task and run it, in this thread; a coroutine in an event loop of its own.
+        """Unpickle the task and run it, in this thread; a coroutine beside those of other tasks.
 
         Raises:
             TaskRescheduled: The task has raised `distributed.Reschedule`.
@@ -80,7 +79,7 @@ class DaskTask(msgspec.Struct, eq=False, gc=False):
             site.worker.enter(job, start)
             task = pickle.loads(self.run_spec.pickle, buffers=self.run_spec.buffers)
             value = task({decode_key(key): value for key, value in inputs.items()})
-            return asyncio.run(value) if inspect.iscoroutine(value) else value
+            return site.worker.run_on_loop(value) if inspect.iscoroutine(value) else value
         except Reschedule as wish:
             has_outcome = False
             raise TaskRescheduled from wish

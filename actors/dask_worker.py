@@ -9,25 +9,28 @@ worker and the state of its thread pool, in a context variable and in two thread
 # pyright: reportPrivateUsage=false, reportArgumentType=false
 # `DaskWorker` is put where Dask keeps a `distributed.Worker`, and no subclass of it.
 
-import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import NoReturn, Protocol
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from typing import Any, NoReturn, Protocol, TypeVar
 
+import dask.config
 from dask.utils import parse_timedelta
 from distributed import Client, Security
+from distributed.core import Status
 from distributed.threadpoolexecutor import thread_state as pool_state
 from distributed.utils import thread_state as task_state
 from distributed.worker import _worker_cvar as worker_variable
+from tornado.ioloop import IOLoop
 
+from trouper.actors.dask_side import AsyncioSide
 from trouper.actors.errors import NotSupported
-from trouper.actors.job import Job
+from trouper.actors.job import Job, current_job
 from trouper.wire.keys import UserKey, decode_key
 
-logger = logging.getLogger(__name__)
+CONNECT_TIMEOUT = "distributed.comm.timeouts.connect"
+"""In Dask's configuration, as text or in seconds."""
 
-CLOSING_S = 5
-"""How long the end of a client is waited for; its scheduler may be gone."""
+T = TypeVar("T")
 
 
 class Host(Protocol):
@@ -39,6 +42,10 @@ class Host(Protocol):
 
     def send_event(self, topics: Collection[str], message: object) -> None:
         """Have the scheduler log an event."""
+        ...
+
+    def status(self) -> str:
+        """Whether it runs, in Dask's words."""
         ...
 
     def keys(self) -> list[UserKey]:
@@ -71,10 +78,25 @@ class Data(Mapping[UserKey, object]):
 
 
 class Scheduler:
-    """What `get_client` looks at to see whether it is the one that it wants."""
+    """The scheduler, for those who ask it something: each method is a request, and a coroutine.
 
-    def __init__(self, address: str) -> None:
+    Args:
+        address: By which `get_client` sees whether it is the one that it wants.
+        ask: Sends a request by its name, in the loop of Dask's parts.
+    """
+
+    def __init__(self, address: str, ask: Callable[..., Coroutine[Any, Any, object]]) -> None:
         self.address = address
+        self._ask = ask
+
+    def __getattr__(self, op: str) -> Callable[..., Coroutine[Any, Any, object]]:
+        if op.startswith("_"):  # as Python asks for, to copy an object, say
+            raise AttributeError(op)
+
+        async def request(**arguments: object) -> object:
+            return await self._ask(op, **arguments)
+
+        return request
 
 
 class DaskWorker:
@@ -102,16 +124,13 @@ class DaskWorker:
         self.name = name
         self.id = address
         self.address = self.contact_address = self.worker_address = address
-        self.scheduler = Scheduler(scheduler_address)
+        self.scheduler = Scheduler(scheduler_address, self._ask_scheduler)
         self.nthreads = nthreads
         self.local_directory = local_directory
-        self.loop = self
-        """Dask's functions tell a stock worker's loop what the machine here knows already."""
         self.host: Host
         """Set by the node, before a task can ask for anything."""
         self._security = security
-        self._client: Client | None = None
-        self._lock = threading.Lock()
+        self._side = AsyncioSide(self._new_client)
 
     def enter(self, job: Job, start: float) -> None:
         """A task begins, in the calling thread and context."""
@@ -123,8 +142,12 @@ class DaskWorker:
 
     def get_current_task(self) -> UserKey:
         """The key of the task that asks."""
-        key: UserKey = task_state.key
-        return key
+        return decode_key(current_job.get().key)
+
+    @property
+    def status(self) -> Status:
+        """Whether the node runs, is paused, or about to leave."""
+        return Status[self.host.status()]
 
     def log_event(self, topic: str | Collection[str], msg: object) -> None:
         """Log an event with the scheduler."""
@@ -151,36 +174,53 @@ class DaskWorker:
         """Keep what a task scatters; its client tells the scheduler."""
         self.host.put(data)
 
-    def add_callback(self, callback: Callable[..., object], *args: object) -> None:
-        """What a stock worker's loop would do."""
-        callback(*args)
+    # What is Dask's own, on its side of the node
+
+    @property
+    def loop(self) -> IOLoop:
+        """Where Dask's client runs, and what is built on it, such as locks."""
+        return self._side.loop
+
+    def run_on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine there, and wait for it; not to be called there. Raises what it raises."""
+        return self._side.run(coroutine)
+
+    @property
+    def client(self) -> Client:
+        """The client that all tasks of this node share."""
+        return self._get_client()
+
+    def _get_client(self, timeout: float | str | None = None) -> Client:
+        return self._side.client(_seconds(timeout))
+
+    def _new_client(self, loop: IOLoop, timeout_s: float) -> Client:
+        return Client(
+            self.scheduler.address,
+            loop=loop,
+            asynchronous=True,  # in the loop's own thread; others wait for it all the same
+            security=self._security,
+            set_as_default=False,
+            direct_to_workers=True,
+            name="worker",
+            timeout=timeout_s,
+        )
+
+    async def _ask_scheduler(self, op: str, **arguments: object) -> object:
+        client = await self._side.connected_client(_seconds(None))
+        return await getattr(client.scheduler, op)(**arguments)
 
     def handle_stimulus(self, *events: object) -> None:
         """A task has seceded: its `Seat` has said so."""
 
-    def _get_client(self, timeout: float | str | None = None) -> Client:
-        """The client that all tasks of this node share; connected when the first one asks."""
-        with self._lock:
-            if self._client is None:
-                self._client = Client(
-                    self.scheduler.address,
-                    security=self._security,
-                    set_as_default=False,
-                    direct_to_workers=True,
-                    name="worker",
-                    timeout=parse_timedelta(timeout, "s") if timeout is not None else "10s",
-                )
-            return self._client
-
     def close(self) -> None:
-        """Close the client, if there is one. Blocks."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            try:
-                client.close(timeout=CLOSING_S)
-            except TimeoutError as error:
-                logger.warning("the client of this node's tasks does not close: %s", error)
+        """Close the client and cancel coroutines, if there are any. Blocks."""
+        self._side.close()
+
+
+def _seconds(timeout: float | str | None) -> float:
+    """How long to wait for a connection, unless somebody says otherwise."""
+    given = dask.config.get(CONNECT_TIMEOUT) if timeout is None else timeout
+    return float(parse_timedelta(given, "s"))
 
 
 class Seat:

@@ -21,6 +21,9 @@ class FakeHost:
     def send_event(self, topics: Collection[str], message: object) -> None:
         self.events.append((topics, message))
 
+    def status(self) -> str:
+        return "paused"
+
     def keys(self) -> list[UserKey]:
         return list(self.values)
 

@@ -3,6 +3,7 @@
 import operator
 import pickle
 import threading
+from collections.abc import Generator
 from contextvars import Context
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from dask._task_spec import Alias, DataNode, Task, TaskRef
 from distributed import Reschedule, get_worker, secede
 from fake_host import FakeHost
+from tornado.ioloop import IOLoop
 
 from trouper.actors.dask_task import DaskTask, Site, Specs, Values, spec_id_of
 from trouper.actors.dask_worker import DaskWorker
@@ -26,13 +28,14 @@ def host() -> FakeHost:
 
 
 @pytest.fixture
-def site(host: FakeHost) -> Site:
+def site(host: FakeHost) -> Generator[Site]:
     worker = DaskWorker(
         name="n", address="cws://a:1", scheduler_address="cws://s:1", nthreads=1,
         local_directory="/somewhere",
     )  # fmt: skip
     worker.host = host
-    return Site(worker, lambda: 5.0)
+    yield Site(worker, lambda: 5.0)
+    worker.close()
 
 
 def job_of(site: Site, spec: Any, inputs: dict[str, object] | None = None, attempt: int = 1) -> Job:
@@ -60,12 +63,12 @@ def test_buffers_of_the_pickle_are_out_of_band(site: Site) -> None:
     assert bytes(job_of(site, Pickled(frames, [b.raw() for b in buffers])).value) == b"abc"
 
 
-async def coroutine(number: int) -> int:
-    return number + 1
+async def coroutine(number: int) -> tuple[int, IOLoop]:
+    return number + 1, IOLoop.current()
 
 
-def test_a_coroutine_runs_in_a_loop_of_its_own(site: Site) -> None:
-    assert job_of(site, Task("x", coroutine, 1)).value == 2
+def test_a_coroutine_runs_in_the_loop_that_all_share(site: Site) -> None:
+    assert job_of(site, Task("x", coroutine, 1)).value == (2, site.worker.loop)
 
 
 def ask_to_go_elsewhere() -> None:

@@ -1,17 +1,20 @@
 """What a task finds when it asks Dask where it runs."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any
 
+import dask.config
 import pytest
-from distributed import get_worker, rejoin, secede
+from distributed import get_client, get_worker, rejoin, secede  # pyright: ignore[reportUnknownVariableType]
+from distributed.core import Status
 from fake_host import FakeHost
+from tornado.ioloop import IOLoop
 
 from trouper.actors.dask_worker import DaskWorker, Seat
 from trouper.actors.errors import NotSupported
-from trouper.actors.job import NO_INPUTS, Job
+from trouper.actors.job import NO_INPUTS, Job, current_job
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def host() -> FakeHost:
 
 
 @pytest.fixture
-def worker(host: FakeHost) -> DaskWorker:
+def worker(host: FakeHost) -> Generator[DaskWorker]:
     made = DaskWorker(
         name="n",
         address="cws://a:1",
@@ -29,7 +32,8 @@ def worker(host: FakeHost) -> DaskWorker:
         local_directory="/d",
     )
     made.host = host
-    return made
+    yield made
+    made.close()
 
 
 def job(key: str = "x") -> Job:
@@ -41,7 +45,8 @@ def in_task(worker: DaskWorker, function: Callable[[], object], task: Job | None
     results: list[Any] = []
 
     def run() -> None:
-        worker.enter(task or job(), 5.0)
+        current_job.set(task or job())
+        worker.enter(current_job.get(), 5.0)
         try:
             results.append(function())
         except Exception as error:  # noqa: BLE001 - is raised below
@@ -152,13 +157,32 @@ def test_tasks_of_several_nodes_of_one_process_do_not_meet(worker: DaskWorker) -
     assert found == {worker: worker, other: other}
 
 
-def test_what_a_loop_would_do_is_done_at_once(worker: DaskWorker) -> None:
-    done: list[object] = []
-    worker.loop.add_callback(done.append, 5)
-    assert done == [5]
-    worker.handle_stimulus("anything")
+def test_what_dask_tells_a_worker_is_known_already(worker: DaskWorker) -> None:
+    worker.handle_stimulus("a task has seceded")
 
 
-def test_without_a_client_there_is_nothing_to_close(worker: DaskWorker) -> None:
-    worker.close()
-    worker.close()
+def test_the_status_is_the_hosts(worker: DaskWorker) -> None:
+    assert worker.status is Status.paused
+
+
+def test_a_coroutine_runs_on_the_loop_and_knows_its_task(worker: DaskWorker) -> None:
+    async def look() -> Any:
+        return get_worker(), worker.get_current_task(), IOLoop.current()
+
+    task = job("y")
+    assert in_task(worker, lambda: worker.run_on_loop(look()), task) == (worker, "y", worker.loop)
+
+
+def test_a_scheduler_that_cannot_be_reached(worker: DaskWorker) -> None:
+    with dask.config.set({"distributed.comm.timeouts.connect": "100 ms"}):
+        with pytest.raises(OSError, match="cws://s:2"):
+            in_task(worker, lambda: get_client())
+        with pytest.raises(OSError, match="cws://s:2"):
+            _ = worker.client
+        with pytest.raises(OSError, match="cws://s:2"):
+            worker.run_on_loop(worker.scheduler.identity())
+
+
+def test_the_scheduler_can_be_copied_by_nobody(worker: DaskWorker) -> None:
+    with pytest.raises(AttributeError, match="_anything"):
+        _ = worker.scheduler._anything

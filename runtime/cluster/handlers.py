@@ -4,7 +4,6 @@ One method for each request that is answered, under Dask's name for it, with Das
 in Dask's words. What is not here is refused by name (`trouper.actors.rpc`).
 """
 
-import asyncio
 import inspect
 import pickle
 import sys
@@ -139,7 +138,7 @@ class Handlers:
         kwargs: Any = None,
         wait: bool = True,
     ) -> Any:
-        """Run a function that is no task, in a thread; a coroutine in an event loop of its own."""
+        """Run a function that is no task, in a thread; a coroutine beside those of tasks."""
         if not wait:
             raise NotSupported("a trouper node does not run a function that nobody waits for")
         families = request.families or FAMILIES
@@ -159,7 +158,7 @@ class Handlers:
         if _takes(opened, "dask_worker"):
             named["dask_worker"] = self._node.site.worker
         result = opened(*cast("tuple[object, ...]", _opened(args) or ()), **named)
-        return asyncio.run(result) if inspect.iscoroutine(result) else result
+        return self._node.site.worker.run_on_loop(result) if inspect.iscoroutine(result) else result
 
     # The node itself
 

@@ -26,6 +26,10 @@ class Hosting:
         """Have the scheduler log an event."""
         self._loop.run_sync_soon(self._node.log_event, topics, message)
 
+    def status(self) -> str:
+        """Whether it runs, in Dask's words."""
+        return self._node.status
+
     def keys(self) -> list[UserKey]:
         """What is in memory."""
         return trio.from_thread.run_sync(self._node.keys, trio_token=self._loop)
