@@ -9,13 +9,14 @@ worker and the state of its thread pool, in a context variable and in two thread
 # pyright: reportPrivateUsage=false, reportArgumentType=false
 # `DaskWorker` is put where Dask keeps a `distributed.Worker`, and no subclass of it.
 
+import asyncio
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import dask.config
 from dask.utils import parse_timedelta
-from distributed import Client, Security
+from distributed import Client, Security, WorkerPlugin
 from distributed.core import Status
 from distributed.threadpoolexecutor import thread_state as pool_state
 from distributed.utils import thread_state as task_state
@@ -25,6 +26,7 @@ from tornado.ioloop import IOLoop
 from trouper.actors.dask_side import AsyncioSide
 from trouper.actors.errors import NotSupported
 from trouper.actors.job import Job, current_job
+from trouper.actors.uploads import keep_upload
 from trouper.wire.keys import UserKey, decode_key
 
 CONNECT_TIMEOUT = "distributed.comm.timeouts.connect"
@@ -99,6 +101,18 @@ class Scheduler:
         return request
 
 
+class PluginsByName(dict[str, WorkerPlugin]):
+    """Plugins by their names. P2P shuffles look for theirs here."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        if name == "shuffle":
+            raise NotSupported(
+                "a trouper node takes no part in P2P shuffles; shuffle with tasks, "
+                'dask.config.set({"dataframe.shuffle.method": "tasks"})'
+            )
+        raise KeyError(name)
+
+
 class DaskWorker:
     """The node, as its tasks see it.
 
@@ -129,6 +143,8 @@ class DaskWorker:
         self.local_directory = local_directory
         self.host: Host
         """Set by the node, before a task can ask for anything."""
+        self.plugins = PluginsByName()
+        """Those that run; see `trouper.actors.dask_plugins`."""
         self._security = security
         self._side = AsyncioSide(self._new_client)
 
@@ -154,18 +170,6 @@ class DaskWorker:
         self.host.send_event([topic] if isinstance(topic, str) else topic, msg)
 
     @property
-    def plugins(self) -> NoReturn:
-        """There are none; P2P shuffles look for theirs here.
-
-        Raises:
-            NotSupported: Always.
-        """
-        raise NotSupported(
-            "a trouper node runs no plugins, and so no P2P shuffles; shuffle with tasks, "
-            'dask.config.set({"dataframe.shuffle.method": "tasks"})'
-        )
-
-    @property
     def data(self) -> Data:
         """What is in memory here."""
         return Data(self.host)
@@ -173,6 +177,20 @@ class DaskWorker:
     def update_data(self, data: Mapping[UserKey, object]) -> None:
         """Keep what a task scatters; its client tells the scheduler."""
         self.host.put(data)
+
+    async def upload_file(
+        self, filename: str, data: bytes | str, load: bool = True
+    ) -> dict[str, object]:
+        """Keep a file in the local directory, and import it if it can be; for plugins.
+
+        Raises:
+            ValueError: The name is one of another directory.
+            OSError: It cannot be written.
+        """
+        nbytes = await asyncio.to_thread(
+            keep_upload, self.local_directory, filename, data, load=load
+        )
+        return {"status": "OK", "nbytes": nbytes}
 
     # What is Dask's own, on its side of the node
 

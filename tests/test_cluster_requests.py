@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from trouper.actors.dask_link import HANDSHAKE, DaskLink
+from trouper.actors.dask_plugins import Plugins
 from trouper.actors.dask_values import dump, load
 from trouper.actors.fetched import Answer, Fetched, Found
 from trouper.actors.logtail import LogTail
@@ -67,7 +68,7 @@ class Script:
 async def answers_to(bare: BareNode, *requests: dict[str, Any]) -> list[Any]:
     """What a node answers."""
     script = Script(list(requests))
-    table = Handlers(bare.node, LogTail(), FACTS).table()
+    table = Handlers(bare.node, LogTail(), FACTS, Plugins(bare.node.site.worker)).table()
     with trio.fail_after(PATIENCE_S):
         await answer_requests(cast("DaskLink", script), table)
     return script.answers
@@ -132,6 +133,8 @@ ARGUMENTS: dict[str, some.SearchStrategy[Any]] = {
     "args": PICKLES,
     "kwargs": PICKLES,
     "wait": some.booleans(),
+    "plugin": PICKLES,
+    "name": KEYS,
     "n": NUMBERS,
     "packages": KEYS,
     "exclude": KEYS,
@@ -154,7 +157,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "call_stack": ("keys",),
     "get_story": ("keys_or_stimuli",),
     "dump_state": ("exclude",),
-    "plugin-add": (),
+    "plugin-add": ("plugin", "name"),
+    "plugin-remove": ("name",),
     "dance": (),
 }
 

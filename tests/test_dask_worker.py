@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Generator
 from contextvars import Context
+from pathlib import Path
 from typing import Any
 
 import dask.config
@@ -91,9 +92,18 @@ def test_an_event_has_one_topic_or_several(worker: DaskWorker, host: FakeHost) -
     assert host.events == [(["one"], 1), (["two", "three"], {"n": 2})]
 
 
-def test_plugins_are_refused_with_what_to_do_instead(worker: DaskWorker) -> None:
-    with pytest.raises(NotSupported, match="no P2P shuffles; shuffle with tasks"):
-        _ = worker.plugins
+def test_p2p_shuffles_are_refused_with_what_to_do_instead(worker: DaskWorker) -> None:
+    with pytest.raises(NotSupported, match="no part in P2P shuffles; shuffle with tasks"):
+        _ = worker.plugins["shuffle"]
+    with pytest.raises(KeyError, match="other"):
+        _ = worker.plugins["other"]
+
+
+def test_files_are_kept_in_its_directory(worker: DaskWorker, tmp_path: Path) -> None:
+    worker.local_directory = str(tmp_path)
+    kept = worker.run_on_loop(worker.upload_file("data.txt", "\xfc", load=False))
+    assert kept == {"status": "OK", "nbytes": 2}
+    assert (tmp_path / "data.txt").read_text() == "\xfc"
 
 
 def test_a_task_leaves_its_seat_once(worker: DaskWorker, host: FakeHost) -> None:

@@ -1,6 +1,5 @@
 """Nodes under an unmodified scheduler, asked by an unmodified client: all that users do."""
 
-import importlib
 import operator
 import sys
 from collections.abc import Generator
@@ -377,23 +376,6 @@ def test_events(client: Any) -> None:
 def test_actors_are_refused(client: Any) -> None:
     with pytest.raises(Exception, match="does not run Dask's actors"):
         computed(client, tasks.Counter, actor=True)
-
-
-@by_client
-def test_files_are_refused(client: Any, tmp_path: Path) -> None:
-    file = tmp_path / "uploaded_module.py"
-    file.write_text("x = 1\n")
-    with pytest.raises(Exception, match="a trouper node does not support plugins"):
-        client.upload_file(str(file))
-
-
-@by_client
-def test_plugins_are_refused(client: Any) -> None:
-    plugin = importlib.import_module("distributed.diagnostics.plugin").WorkerPlugin()
-    with pytest.raises(Exception, match="a trouper node does not support plugins"):
-        client.register_plugin(plugin, name="some")
-    with pytest.raises(Exception, match="a trouper node does not support plugins"):
-        client.unregister_worker_plugin("some")
 
 
 # Who comes and goes; the last ones, as they do

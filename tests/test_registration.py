@@ -2,10 +2,15 @@
 
 import logging
 import math
+import os
+import pickle
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from distributed import WorkerPlugin
 from fake_scheduler import LIMITS, US, WELCOME, comm_with, fake_scheduler, node_of
 from gates import PATIENCE_S, until, worker_threads
 
@@ -94,12 +99,49 @@ async def test_nonsense_in_an_answer_is_passed_over(extra: dict[str, Any]) -> No
             assert math.isfinite(node.clock_ahead_s)
 
 
-async def test_plugins_that_it_does_not_run_are_named(caplog: pytest.LogCaptureFixture) -> None:
+class Noted(WorkerPlugin):  # type: ignore[misc]
+    """Notes in the node's directory when it begins and when it ends."""
+
+    def setup(self, worker: Any) -> None:
+        Path(worker.local_directory, "began").touch()
+
+    def teardown(self, worker: Any) -> None:
+        Path(worker.local_directory, "ended").touch()
+
+
+async def test_plugins_begin_before_tasks_do_and_end_with_the_node(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugins = {"shuffle": b"", "broken": b"no pickle", "mine": pickle.dumps(Noted())}
     async with fake_scheduler() as scheduler:
-        scheduler.welcome = {**WELCOME, "worker-plugins": {"shuffle": b"", "mine": b""}}
+        scheduler.welcome = {**WELCOME, "worker-plugins": plugins}
+        async with node_of(scheduler, local_directory=tmp_path) as node:
+            assert list(node.site.worker.plugins) == ["mine"]
+            assert os.listdir(tmp_path) == ["began"]
+    assert set(os.listdir(tmp_path)) == {"began", "ended"}
+    assert "plugin broken, which every worker is to have, fails here" in caplog.text
+    assert "shuffle" not in caplog.text
+
+
+class Stuck(WorkerPlugin):  # type: ignore[misc]
+    """Does not end for a while."""
+
+    may_end = threading.Event()
+
+    def teardown(self, worker: Any) -> None:
+        Stuck.may_end.wait(PATIENCE_S)
+
+
+async def test_a_plugin_that_does_not_end_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trouper.runtime.cluster.opening.CLOSING_S", 0.1)
+    async with fake_scheduler() as scheduler:
+        scheduler.welcome = {**WELCOME, "worker-plugins": {"stuck": pickle.dumps(Stuck())}}
         async with node_of(scheduler):
             pass
-    assert "not these: ['mine']" in caplog.text
+        Stuck.may_end.set()
+    assert "plugins do not end" in caplog.text
 
 
 async def test_the_clock_is_the_schedulers() -> None:

@@ -16,6 +16,7 @@ import trio
 from distributed import profile
 from distributed.versions import get_versions
 
+from trouper.actors.dask_plugins import Plugins
 from trouper.actors.dask_values import FAMILIES, dump, error_message, load
 from trouper.actors.errors import NotSupported
 from trouper.actors.fetched import Found
@@ -38,9 +39,6 @@ SMALL_NBYTES = 1 << 16
 """Such values are serialised at once: a hop into a thread takes longer."""
 
 NOT_SUPPORTED = {
-    "plugin-add": "plugins",
-    "plugin-remove": "plugins",
-    "upload_file": "files for all workers (upload_file)",
     "actor_execute": "actors",
     "actor_attribute": "actors",
     "profile": "the statistical profiler",
@@ -57,10 +55,11 @@ NOT_SUPPORTED = {
 class Handlers:
     """See the module's text."""
 
-    def __init__(self, node: Node, log: LogTail, facts: Facts) -> None:
+    def __init__(self, node: Node, log: LogTail, facts: Facts, plugins: Plugins) -> None:
         self._node = node
         self._log = log
         self._facts = facts
+        self._plugins = plugins
 
     def table(self) -> dict[str, Handler]:
         """The handlers by request."""
@@ -74,6 +73,9 @@ class Handlers:
             "free_keys": self.free_keys,
             "run": self.run,
             "run_coroutine": self.run,
+            "plugin-add": self.add_plugin,
+            "plugin-remove": self.remove_plugin,
+            "upload_file": self.upload_file,
             "terminate": self.terminate,
             "identity": self.identity,
             "ping": self.ping,
@@ -128,7 +130,7 @@ class Handlers:
         """Let copies go."""
         self._node.remove(map(encode_key, keys))
 
-    # Users' functions
+    # Users' code
 
     async def run(
         self,
@@ -143,14 +145,11 @@ class Handlers:
             raise NotSupported("a trouper node does not run a function that nobody waits for")
         families = request.families or FAMILIES
 
-        def run() -> object:
-            try:
-                result = self._call(function, args, kwargs)
-            except BaseException as error:  # noqa: BLE001 - it may well be SystemExit
-                return error_message(error)
-            return {"status": "OK", "result": dump(result, families, request.pickle_protocol)}
+        def run() -> Mapping[str, object]:
+            result = self._call(function, args, kwargs)
+            return {"result": dump(result, families, request.pickle_protocol)}
 
-        return await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+        return await _in_thread(run)
 
     def _call(self, function: Any, args: Any, kwargs: Any) -> object:
         opened = cast("Callable[..., object]", _opened(function))
@@ -159,6 +158,25 @@ class Handlers:
             named["dask_worker"] = self._node.site.worker
         result = opened(*cast("tuple[object, ...]", _opened(args) or ()), **named)
         return self._node.site.worker.run_on_loop(result) if inspect.iscoroutine(result) else result
+
+    async def add_plugin(
+        self, request: Request, plugin: bytes, name: str | None = None, **_: Any
+    ) -> Any:
+        """Begin with a plugin."""
+        return await _in_thread(partial(self._plugins.add, plugin, name))
+
+    async def remove_plugin(self, request: Request, name: str) -> Any:
+        """End a plugin."""
+        return await _in_thread(partial(self._plugins.remove, name))
+
+    async def upload_file(
+        self, request: Request, filename: str, data: bytes | str, load: bool = True
+    ) -> Any:
+        """Keep a file, and import it if it can be."""
+        worker = self._node.site.worker
+        return await _in_thread(
+            lambda: worker.run_on_loop(worker.upload_file(filename, data, load))
+        )
 
     # The node itself
 
@@ -228,6 +246,18 @@ class Handlers:
 
 async def _refuse(what: str, request: Request, **_: Any) -> object:
     raise NotSupported(f"a trouper node does not support {what} (request {request.op!r})")
+
+
+async def _in_thread(work: Callable[[], Mapping[str, object] | None]) -> Any:
+    """What comes of users' code, which may well raise `SystemExit`."""
+
+    def attempt() -> dict[str, object]:
+        try:
+            return {"status": "OK", **(work() or {})}
+        except BaseException as error:  # noqa: BLE001 - the one who asked gets it
+            return error_message(error)
+
+    return await trio.to_thread.run_sync(attempt, abandon_on_cancel=True)
 
 
 async def _dump_all(values: Mapping[Any, object], request: Request) -> dict[Any, Serialized]:

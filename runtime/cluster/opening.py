@@ -19,6 +19,7 @@ import trio
 
 from trouper.actors.comm import Intake, comm
 from trouper.actors.dask_link import DaskLink
+from trouper.actors.dask_plugins import Plugins
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.execute import THREAD, execute
 from trouper.actors.gather import gather
@@ -178,8 +179,12 @@ async def _opened(options: Options) -> AsyncGenerator[Node]:
         link = await dialler.dial_patiently(stack, options.scheduler, deadline)
         node, facts = _assemble(stack, options, address, dialler)
         log = stack.enter_context(LogTail.attached("trouper"))
-        door.open(Handlers(node, log, facts).table())
-        await stack.enter_async_context(_living(node, link, dialler, options, facts, deadline))
+        plugins = Plugins(node.site.worker)
+        stack.push_async_callback(_end_plugins, plugins)
+        door.open(Handlers(node, log, facts, plugins).table())
+        await stack.enter_async_context(
+            _living(node, link, dialler, options, facts, plugins, deadline)
+        )
         yield node
 
 
@@ -296,12 +301,14 @@ async def _living(
     dialler: Dialler,
     options: Options,
     facts: Facts,
+    plugins: Plugins,
     deadline: float,
 ) -> AsyncGenerator[None]:
     """Everything that runs, from registration to the last word."""
     metrics = Metrics()
     pulse = Pulse(node, metrics)
-    interval_s = await register(link, node, pulse, facts, deadline)
+    welcome = await register(link, node, pulse, facts, deadline)
+    await trio.to_thread.run_sync(plugins.add_all, welcome.plugins, abandon_on_cancel=True)
     logger.info("node %s at %s works for %s", node.name, node.address, options.scheduler)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -310,7 +317,7 @@ async def _living(
             async with trio.open_nursery() as conversing:
                 conversing.start_soon(_converse, link, node)
                 dial = partial(dialler.dial, options.scheduler)
-                conversing.start_soon(heartbeat, dial, pulse, interval_s)
+                conversing.start_soon(heartbeat, dial, pulse, welcome.interval_s)
                 if facts.memory_limit:
                     look = metrics.resident_nbytes
                     conversing.start_soon(watch_memory, facts.memory_limit, look, node.pause)
@@ -329,6 +336,14 @@ async def _living(
     logger.info("node %s has ended: %s", node.name, node.ending.reason)
     if failure is not None:  # not from within the nursery, which would make a group of it
         raise failure
+
+
+async def _end_plugins(plugins: Plugins) -> None:
+    """Whatever users do at the end, it has to be done in time."""
+    with trio.move_on_after(CLOSING_S) as scope:
+        await trio.to_thread.run_sync(plugins.close, abandon_on_cancel=True)
+    if scope.cancelled_caught:
+        logger.warning("plugins do not end, and are left behind")
 
 
 async def _converse(link: DaskLink, node: Node) -> None:

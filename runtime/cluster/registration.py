@@ -27,6 +27,9 @@ NAME_TAKEN = "name taken"
 NAME_TAKEN_S = 1.0
 """After so many seconds it is asked for again."""
 
+SHUFFLE = "shuffle"
+"""The plugin of P2P shuffles, which every scheduler has; a task that needs it is told why not."""
+
 FIRST_INTERVAL_S = 1.0
 """Between heartbeats, if the scheduler does not say."""
 
@@ -97,10 +100,19 @@ class Pulse:
             self._node.clock_ahead_s = theirs - (sent + received) / 2
 
 
+class Welcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scheduler wants of a node that it takes."""
+
+    interval_s: float
+    """How often it would like to hear of it."""
+    plugins: Mapping[str, bytes]
+    """Pickles by name of what every worker is to have."""
+
+
 async def register(
     link: DaskLink, node: Node, pulse: Pulse, facts: Facts, deadline: float
-) -> float:
-    """Introduce a node; how often, in seconds, the scheduler would like to hear of it.
+) -> Welcome:
+    """Introduce a node; what the scheduler answers.
 
     The comm is the stream between both from then on. A name that is taken is asked for again for a
     while: its holder may be a node that has died just now, and is still waited for.
@@ -122,12 +134,21 @@ async def register(
         logger.warning("%s; asking again in %g s", refused, NAME_TAKEN_S)
         await trio.sleep_until(again)
     pulse.on_answer(answer, sent, time.time())
-    offered = answer.get("worker-plugins")
-    known = cast("dict[str, object]", offered) if type(offered) is dict else {}
-    plugins = [name for name in known if name != "shuffle"]
-    if plugins:
-        logger.warning("a trouper node runs no plugins; not these: %s", plugins)
-    return interval_of(answer) or FIRST_INTERVAL_S
+    return Welcome(
+        interval_s=interval_of(answer) or FIRST_INTERVAL_S,
+        plugins=_plugins_of(answer.get("worker-plugins")),
+    )
+
+
+def _plugins_of(offered: object) -> dict[str, bytes]:
+    """Pickles by name, as far as there are any, and without that of P2P shuffles."""
+    if type(offered) is not dict:
+        return {}
+    return {
+        name: pickled
+        for name, pickled in cast("dict[object, object]", offered).items()
+        if isinstance(name, str) and isinstance(pickled, bytes) and name != SHUFFLE
+    }
 
 
 async def _introduce(

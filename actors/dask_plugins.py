@@ -1,0 +1,103 @@
+"""Worker plugins of Dask's: what every worker of a cluster is to do when it begins, and at its end.
+
+All that is called here is users' code. It runs in threads, where it may take its time, and as
+coroutines on the asyncio side; what it raises is for whoever has asked for the plugin. A stock
+worker also tells plugins of each step of each task. The machine takes other steps, so a plugin that
+wants to know them is refused.
+"""
+
+# pyright: reportUnknownMemberType=false
+
+import inspect
+import logging
+import pickle
+import threading
+from collections.abc import Awaitable, Mapping
+from typing import Any, cast
+
+from distributed import WorkerPlugin
+from distributed.diagnostics.plugin import (
+    _get_plugin_name as name_of,  # pyright: ignore[reportPrivateUsage]
+)
+
+from trouper.actors.dask_worker import DaskWorker
+from trouper.actors.errors import NotSupported
+
+logger = logging.getLogger(__name__)
+
+
+class Plugins:
+    """The plugins of one node; `DaskWorker.plugins` has them by name. All methods block."""
+
+    def __init__(self, worker: DaskWorker) -> None:
+        self._worker = worker
+        self._running = worker.plugins
+        self._lock = threading.Lock()
+        """One after the other, so that who replaces a plugin finds none that half runs."""
+
+    def add(self, pickled: bytes, name: str | None = None) -> None:
+        """Begin with a plugin, in place of one of the same name. Raises whatever it does.
+
+        As on a stock worker, one whose setup fails is there all the same.
+
+        Raises:
+            NotSupported: It wants to be told of transitions.
+            TypeError: It is none.
+        """
+        plugin: object = pickle.loads(pickled)
+        if not isinstance(plugin, WorkerPlugin):
+            raise TypeError(f"a {type(plugin).__qualname__} is no WorkerPlugin")
+        name = name or str(name_of(plugin))
+        if type(plugin).transition is not WorkerPlugin.transition:
+            raise NotSupported(
+                f"plugin {name!r} has a method `transition`, and a trouper node goes through other "
+                "transitions than a stock worker; its journal (--journal) has them"
+            )
+        with self._lock:
+            if name in self._running:
+                self._end(name)
+            self._running[name] = plugin
+            self._wait(plugin.setup(worker=cast("Any", self._worker)))
+        logger.info("plugin %s runs", name)
+
+    def add_all(self, pickles: Mapping[str, bytes]) -> None:
+        """Begin with what every worker is to have, by name.
+
+        As on a stock worker, one that fails is logged, and does not keep the node from working.
+        """
+        for name, pickled in pickles.items():
+            try:
+                self.add(pickled, name)
+            except BaseException:
+                logger.exception("plugin %s, which every worker is to have, fails here", name)
+
+    def remove(self, name: str) -> None:
+        """End a plugin. Raises whatever it does.
+
+        Raises:
+            KeyError: There is none of this name.
+        """
+        with self._lock:
+            self._end(name)
+        logger.info("plugin %s has ended", name)
+
+    def close(self) -> None:
+        """End all of them, whatever they raise."""
+        with self._lock:
+            for name in list(self._running):
+                try:
+                    self._end(name)
+                except BaseException:
+                    logger.exception("plugin %s does not end in order", name)
+
+    def _end(self, name: str) -> None:
+        plugin = self._running.pop(name)
+        self._wait(plugin.teardown(worker=cast("Any", self._worker)))
+
+    def _wait(self, result: Awaitable[None] | None) -> None:
+        if inspect.isawaitable(result):
+            self._worker.run_on_loop(_awaited(result))
+
+
+async def _awaited(result: Awaitable[None]) -> None:
+    await result
