@@ -157,8 +157,6 @@ class Intake:
                 self.owner.on_close(op)
 
     def _compute_task(self, op: ops.ComputeTask) -> st.ComputeTask:
-        if op.actor:
-            raise NotSupported("a trouper node does not run Dask's actors; use a stock worker")
         key = encode_key(op.key)
         spec_id = spec_id_of(key, op.run_spec)
         stimulus = st.ComputeTask(
@@ -173,7 +171,7 @@ class Intake:
             op.resource_restrictions or {},
             _prefix_of(op.key),
         )
-        self._store.specs[spec_id] = DaskTask(op.run_spec, Context(), self._site)
+        self._store.specs[spec_id] = DaskTask(op.run_spec, Context(), self._site, op.actor)
         return stimulus
 
 

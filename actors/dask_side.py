@@ -59,21 +59,18 @@ class _Loop:
         begun.set()
         await self._over.wait()
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine, and wait for it.
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine. Its future is cancelled if the loop ends before.
 
         Raises:
-            CancelledError: The loop has ended before.
-            RuntimeError: The same, before it began.
+            RuntimeError: The loop has ended.
         """
         loop: Any = self.io_loop
         with self._lock:
             future = asyncio.run_coroutine_threadsafe(coroutine, loop.asyncio_loop)
             self._waited_for.add(future)
-        try:
-            return future.result()
-        finally:
-            self._waited_for.discard(future)
+        future.add_done_callback(self._waited_for.discard)
+        return future
 
     def stop(self) -> None:
         """Cancel what runs there, and wait for the end of the thread."""
@@ -130,12 +127,24 @@ class AsyncioSide:
             RuntimeError: The node has ended before.
         """
         try:
-            outcome = self._running().run(_outcome(coroutine))
+            outcome = self.submit(_outcome(coroutine)).result()
         finally:
             coroutine.close()  # in case that it was not begun
         if isinstance(outcome, _Raised):
             raise outcome.error
         return outcome
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine that raises nothing but an `Exception`.
+
+        Raises:
+            RuntimeError: The node has ended.
+        """
+        try:
+            return self._running().submit(coroutine)
+        except RuntimeError:
+            coroutine.close()
+            raise
 
     def client(self, timeout_s: float) -> Client:
         """The client, connected; in a coroutine it may be about to, as Dask has it there.

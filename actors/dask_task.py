@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from distributed import Reschedule
 
+from trouper.actors.dask_actors import HeldActor
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.errors import TaskRescheduled
 from trouper.actors.job import current_job
@@ -64,6 +65,8 @@ class DaskTask(msgspec.Struct, eq=False, gc=False):
     run_spec: Pickled
     context: Context
     site: Site
+    actor: bool = False
+    """Whether what it brings is an actor, which stays here."""
 
     def call(self, inputs: dict[Key, object]) -> Any:
         """Unpickle the task and run it, in this thread; a coroutine beside those of other tasks.
@@ -78,8 +81,12 @@ class DaskTask(msgspec.Struct, eq=False, gc=False):
         try:
             site.worker.enter(job, start)
             task = pickle.loads(self.run_spec.pickle, buffers=self.run_spec.buffers)
-            value = task({decode_key(key): value for key, value in inputs.items()})
-            return site.worker.run_on_loop(value) if inspect.iscoroutine(value) else value
+            value = task({decode_key(key): self._seen(value) for key, value in inputs.items()})
+            if inspect.iscoroutine(value):
+                value = site.worker.run_on_loop(value)
+            if self.actor:
+                return HeldActor(value, site.worker.address, decode_key(job.key))
+            return value
         except Reschedule as wish:
             has_outcome = False
             raise TaskRescheduled from wish
@@ -89,6 +96,10 @@ class DaskTask(msgspec.Struct, eq=False, gc=False):
                 # The scheduler's clock may be set meanwhile, and tasks that take no time upset it.
                 stop = start + (perf_counter() - began)
                 site.timings[job.attempt] = Timing(thread, start, stop)
+
+    def _seen(self, value: object) -> object:
+        """An input, as the task sees it."""
+        return value.proxy(self.site.worker) if type(value) is HeldActor else value
 
 
 class Values(dict[Entry, object]):

@@ -7,7 +7,7 @@ from trouper.wire.keys import UserKey
 
 
 class FakeHost:
-    """A `trouper.actors.dask_worker.Host`."""
+    """A `trouper.actors.dask_parts.Host`."""
 
     def __init__(self) -> None:
         self.values: dict[UserKey, object] = {}

@@ -144,16 +144,6 @@ def fail_badly() -> None:
     raise BadError
 
 
-class Counter:
-    """For Dask's actors."""
-
-    n = 0
-
-    def increment(self) -> int:
-        self.n += 1
-        return self.n
-
-
 def pid() -> int:
     return os.getpid()
 

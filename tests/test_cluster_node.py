@@ -65,7 +65,7 @@ SENSELESS: list[tuple[dict[str, Any], str]] = [
     ({"run_spec": 17}, "run_spec"),
     ({"resource_restrictions": {"gpu": 1.0}}, "gpu"),
     ({"resource_restrictions": {"gpu": -1.0}}, "gpu"),
-    ({"actor": True}, "actors"),
+    ({"actor": 5}, "actor"),
     ({"who_has": {"x": ()}}, "itself"),
     ({"who_has": {"y": 7}}, "who_has"),
     ({"nbytes": {"y": "much"}, "who_has": {"y": ()}}, "nbytes"),

@@ -13,6 +13,7 @@ from gates import PATIENCE_S
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from trouper.actors.dask_actors import Actors
 from trouper.actors.dask_link import HANDSHAKE, DaskLink
 from trouper.actors.dask_plugins import Plugins
 from trouper.actors.dask_values import dump, load
@@ -68,7 +69,8 @@ class Script:
 async def answers_to(bare: BareNode, *requests: dict[str, Any]) -> list[Any]:
     """What a node answers."""
     script = Script(list(requests))
-    table = Handlers(bare.node, LogTail(), FACTS, Plugins(bare.node.site.worker)).table()
+    worker = bare.node.site.worker
+    table = Handlers(bare.node, LogTail(), FACTS, Plugins(worker), Actors(worker)).table()
     with trio.fail_after(PATIENCE_S):
         await answer_requests(cast("DaskLink", script), table)
     return script.answers

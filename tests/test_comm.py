@@ -158,7 +158,6 @@ def test_tasks_are_known_by_what_their_keys_begin_with(
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        (compute("x", operator.neg, 1, actor=True), "Dask's actors"),
         (compute(float("nan"), operator.neg, 1), "nan cannot be a key"),
         (compute({"x": 1}, operator.neg, 1), "cannot be a key"),
         (compute("x", operator.neg, 1, who_has={float("inf"): ()}), "inf cannot be a key"),

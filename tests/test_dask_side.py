@@ -41,12 +41,18 @@ class FakeClient:
             raise TimeoutError("a scheduler that says nothing")
 
 
+def threads_of_loops() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "trouper-asyncio"]
+
+
 @pytest.fixture
 def side() -> Generator[AsyncioSide]:
     one = AsyncioSide(FakeClient)  # pyright: ignore[reportArgumentType]
     yield one
     one.close()
-    assert "trouper-asyncio" not in [thread.name for thread in threading.enumerate()]
+    for thread in threads_of_loops():
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
 
 
 def in_threads(*works: Any) -> list[Any]:
@@ -124,8 +130,8 @@ def test_a_loop_that_a_task_has_ended_is_replaced(side: AsyncioSide) -> None:
 
     loop, client = side.loop, side.client(5)
     assert in_threads(lambda: side.run(end_everything()))[0] is not None
-    until_ended = next(t for t in threading.enumerate() if t.name == "trouper-asyncio")
-    until_ended.join(PATIENCE_S)
+    for thread in threads_of_loops():
+        thread.join(PATIENCE_S)
     assert side.run(double(3)) == 6
     assert side.loop is not loop
     assert side.client(5) is not client

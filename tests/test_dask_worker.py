@@ -13,8 +13,7 @@ from distributed.core import Status
 from fake_host import FakeHost
 from tornado.ioloop import IOLoop
 
-from trouper.actors.dask_worker import DaskWorker, Seat
-from trouper.actors.errors import NotSupported
+from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.job import NO_INPUTS, Job, current_job
 
 
@@ -92,13 +91,6 @@ def test_an_event_has_one_topic_or_several(worker: DaskWorker, host: FakeHost) -
     assert host.events == [(["one"], 1), (["two", "three"], {"n": 2})]
 
 
-def test_p2p_shuffles_are_refused_with_what_to_do_instead(worker: DaskWorker) -> None:
-    with pytest.raises(NotSupported, match="no part in P2P shuffles; shuffle with tasks"):
-        _ = worker.plugins["shuffle"]
-    with pytest.raises(KeyError, match="other"):
-        _ = worker.plugins["other"]
-
-
 def test_files_are_kept_in_its_directory(worker: DaskWorker, tmp_path: Path) -> None:
     worker.local_directory = str(tmp_path)
     kept = worker.run_on_loop(worker.upload_file("data.txt", "\xfc", load=False))
@@ -132,15 +124,6 @@ def test_a_task_that_rejoins_goes_on_in_its_thread(worker: DaskWorker) -> None:
         return threading.get_ident() == before
 
     assert in_task(worker, leave_and_return)
-
-
-def test_a_seat_that_was_left_cannot_be_left_again(host: FakeHost) -> None:
-    task = job()
-    seat = Seat(task, host.secede)
-    seat.remove(threading.current_thread())
-    with pytest.raises(KeyError):
-        seat.remove(threading.current_thread())
-    assert host.seceded == [task]
 
 
 def test_tasks_of_several_nodes_of_one_process_do_not_meet(worker: DaskWorker) -> None:
@@ -191,8 +174,3 @@ def test_a_scheduler_that_cannot_be_reached(worker: DaskWorker) -> None:
             _ = worker.client
         with pytest.raises(OSError, match="cws://s:2"):
             worker.run_on_loop(worker.scheduler.identity())
-
-
-def test_the_scheduler_can_be_copied_by_nobody(worker: DaskWorker) -> None:
-    with pytest.raises(AttributeError, match="_anything"):
-        _ = worker.scheduler._anything

@@ -11,7 +11,7 @@ from bare_node import BareNode, bare_node
 from fake_scheduler import compute
 from gates import PATIENCE_S
 
-from trouper.actors.dask_worker import Data
+from trouper.actors.dask_parts import Data
 from trouper.actors.fetched import Found
 from trouper.actors.sizeof import sizeof
 from trouper.runtime.cluster.hosting import Hosting

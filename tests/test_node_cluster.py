@@ -372,12 +372,6 @@ def test_events(client: Any) -> None:
 # What nodes cannot do, they say
 
 
-@by_client
-def test_actors_are_refused(client: Any) -> None:
-    with pytest.raises(Exception, match="does not run Dask's actors"):
-        computed(client, tasks.Counter, actor=True)
-
-
 # Who comes and goes; the last ones, as they do
 
 

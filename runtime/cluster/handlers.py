@@ -16,6 +16,7 @@ import trio
 from distributed import profile
 from distributed.versions import get_versions
 
+from trouper.actors.dask_actors import Actors, HeldActor
 from trouper.actors.dask_plugins import Plugins
 from trouper.actors.dask_values import FAMILIES, dump, error_message, load
 from trouper.actors.errors import NotSupported
@@ -39,8 +40,6 @@ SMALL_NBYTES = 1 << 16
 """Such values are serialised at once: a hop into a thread takes longer."""
 
 NOT_SUPPORTED = {
-    "actor_execute": "actors",
-    "actor_attribute": "actors",
     "profile": "the statistical profiler",
     "profile_metadata": "the statistical profiler",
     "benchmark_disk": "benchmarks of its hardware",
@@ -55,11 +54,14 @@ NOT_SUPPORTED = {
 class Handlers:
     """See the module's text."""
 
-    def __init__(self, node: Node, log: LogTail, facts: Facts, plugins: Plugins) -> None:
+    def __init__(
+        self, node: Node, log: LogTail, facts: Facts, plugins: Plugins, actors: Actors
+    ) -> None:
         self._node = node
         self._log = log
         self._facts = facts
         self._plugins = plugins
+        self._actors = actors
 
     def table(self) -> dict[str, Handler]:
         """The handlers by request."""
@@ -73,6 +75,8 @@ class Handlers:
             "free_keys": self.free_keys,
             "run": self.run,
             "run_coroutine": self.run,
+            "actor_execute": self.actor_execute,
+            "actor_attribute": self.actor_attribute,
             "plugin-add": self.add_plugin,
             "plugin-remove": self.remove_plugin,
             "upload_file": self.upload_file,
@@ -131,6 +135,27 @@ class Handlers:
         self._node.remove(map(encode_key, keys))
 
     # Users' code
+
+    async def actor_execute(
+        self,
+        request: Request,
+        actor: Any,
+        function: str,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a method of an actor."""
+        return await self._actors.call(self._actor(actor), function, tuple(args), kwargs or {})
+
+    async def actor_attribute(self, request: Request, actor: Any, attribute: str) -> Any:
+        """Look at an attribute of an actor."""
+        return await self._actors.look_up(self._actor(actor), attribute)
+
+    def _actor(self, key: Any) -> HeldActor:
+        found = self._node.supervisor.value_of(encode_key(key))
+        if found is None or not isinstance(found.value, HeldActor):
+            raise LookupError(f"there is no actor {key!r} on this node")
+        return found.value
 
     async def run(
         self,

@@ -8,6 +8,7 @@ from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
+    closing,
     suppress,
 )
 from functools import partial
@@ -18,6 +19,7 @@ import msgspec
 import trio
 
 from trouper.actors.comm import Intake, comm
+from trouper.actors.dask_actors import Actors
 from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_plugins import Plugins
 from trouper.actors.dask_worker import DaskWorker
@@ -181,7 +183,8 @@ async def _opened(options: Options) -> AsyncGenerator[Node]:
         log = stack.enter_context(LogTail.attached("trouper"))
         plugins = Plugins(node.site.worker)
         stack.push_async_callback(_end_plugins, plugins)
-        door.open(Handlers(node, log, facts, plugins).table())
+        actors = stack.enter_context(closing(Actors(node.site.worker)))
+        door.open(Handlers(node, log, facts, plugins, actors).table())
         await stack.enter_async_context(
             _living(node, link, dialler, options, facts, plugins, deadline)
         )

@@ -2,6 +2,7 @@
 
 from typing import Any, TypeAlias, cast
 
+from trouper.actors.dask_actors import HeldActor
 from trouper.actors.dask_task import Site
 from trouper.actors.dask_values import error_message, type_of
 from trouper.actors.errors import TaskCancelled
@@ -83,7 +84,8 @@ class Reports:
 
     def _finished(self, report: TaskFinished) -> Op:
         value = self._store.values[report.key, report.attempt]
-        pickled_type, typename = type_of(cast("type[object]", type(value)))
+        shown = value.instance if type(value) is HeldActor else value
+        pickled_type, typename = type_of(cast("type[object]", type(shown)))
         return self._op(
             "task-finished",
             status="OK",
