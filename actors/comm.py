@@ -6,7 +6,7 @@ that comes can end the loop but the end of the session.
 """
 
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import trio
 from dask.utils import key_split  # pyright: ignore[reportUnknownVariableType]
@@ -124,12 +124,23 @@ class Intake:
         """Take in one message of the stream."""
         for op in ops.read_batch(message):
             if isinstance(op, ops.NotAnOp):
-                self.owner.on_refused(op.op, op.error)
+                if not self._heard(op.op):
+                    self.owner.on_refused(op.op, op.error)
                 continue
             try:
                 self._take(op)
             except (InvalidKey, NotSupported) as error:
                 self.owner.on_refused(op, error)
+
+    def _heard(self, said: object) -> bool:
+        """Whether a plugin wants to be told this."""
+        fields = dict(cast("dict[str, Any]", said)) if type(said) is dict else {}
+        op: object = fields.pop("op", None)
+        return (
+            type(op) is str
+            and all(type(name) is str for name in fields)
+            and self._site.worker.hear(op, fields)
+        )
 
     def _take(self, op: ops.StreamOp) -> None:
         send = self.owner.send

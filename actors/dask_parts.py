@@ -3,13 +3,15 @@
 Imports Dask: for nodes of a cluster only.
 """
 
+# pyright: reportPrivateImportUsage=false
+
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from distributed import WorkerPlugin
+from distributed.core import AsyncTaskGroup
 
-from trouper.actors.errors import NotSupported
 from trouper.actors.job import Job
 from trouper.wire.keys import UserKey
 
@@ -59,9 +61,10 @@ class Data(Mapping[UserKey, object]):
 
 
 class State:
-    """As much of the machine of a stock worker as actors look at, that call one on their node."""
+    """As much of the machine of a stock worker as actors and plugins look at."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, nthreads: int, data: Data) -> None:
+        self.nthreads = nthreads
         self.actors = Instances(data)
 
 
@@ -98,16 +101,22 @@ class Remote:
         return request
 
 
-class PluginsByName(dict[str, WorkerPlugin]):
-    """Plugins by their names. P2P shuffles look for theirs here."""
+class Hooks:
+    """Where plugins attach themselves to a worker, as that of P2P shuffles does."""
 
-    def __missing__(self, name: str) -> NoReturn:
-        if name == "shuffle":
-            raise NotSupported(
-                "a trouper node takes no part in P2P shuffles; shuffle with tasks, "
-                'dask.config.set({"dataframe.shuffle.method": "tasks"})'
-            )
-        raise KeyError(name)
+    def __init__(self) -> None:
+        self.plugins: dict[str, WorkerPlugin] = {}
+        """Those that run; see `trouper.actors.dask_plugins`."""
+        self.handlers: dict[str, Callable[..., Any]] = {}
+        """By request, what plugins answer, on the asyncio side."""
+        self.stream_handlers: dict[str, Callable[..., Any]] = {}
+        """By op, what plugins want to be told that the scheduler says, on the asyncio side."""
+        self.extensions: dict[str, object] = {}
+        self._ongoing_background_tasks = AsyncTaskGroup()
+        """Of plugins, by the name under which they look for it."""
+
+    def digest_metric(self, name: object, value: float) -> None:
+        """How long something has taken, say: nobody is told."""
 
 
 class Seat:

@@ -12,16 +12,23 @@ import inspect
 import logging
 import pickle
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
+import trio
 from distributed import WorkerPlugin
 from distributed.diagnostics.plugin import (
     _get_plugin_name as name_of,  # pyright: ignore[reportPrivateUsage]
 )
+from distributed.protocol.serialize import Serialize
 
+from trouper.actors.dask_values import dump, load
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.errors import NotSupported
+from trouper.actors.rpc import Handler, Request
+from trouper.actors.serial import result_of
+from trouper.wire.dask_message import Serialized
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +104,53 @@ class Plugins:
     def _wait(self, result: Awaitable[None] | None) -> None:
         if inspect.isawaitable(result):
             self._worker.run_on_loop(_awaited(result))
+
+
+class PluginRequests(Mapping[str, Handler]):
+    """The requests that plugins of a node answer, as they are whenever one comes."""
+
+    def __init__(self, worker: DaskWorker) -> None:
+        self._worker = worker
+
+    def __getitem__(self, op: str) -> Handler:
+        return partial(self._answer, self._worker.handlers[op])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._worker.handlers))
+
+    def __len__(self) -> int:
+        return len(self._worker.handlers)
+
+    async def _answer(
+        self, handler: Callable[..., object], request: Request, **arguments: object
+    ) -> object:
+        named = await trio.to_thread.run_sync(_opened, arguments, abandon_on_cancel=True)
+        reply = await result_of(self._worker.submit_to_loop(_called(handler, named)))
+        if isinstance(reply, dict):
+            said = cast("dict[str, object]", reply)
+            return {name: _sendable(value) for name, value in said.items()}
+        return reply
+
+
+def _opened(arguments: dict[str, object]) -> dict[str, object]:
+    return {
+        name: load(value) if isinstance(value, Serialized) else value
+        for name, value in arguments.items()
+    }
+
+
+async def _called(handler: Callable[..., object], named: dict[str, object]) -> object:
+    try:
+        reply = handler(**named)
+        return await cast("Awaitable[object]", reply) if inspect.isawaitable(reply) else reply
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"a plugin has raised {type(error).__qualname__}") from error
+
+
+def _sendable(value: object) -> object:
+    return dump(cast("Any", value).data) if isinstance(value, Serialize) else value
 
 
 async def _awaited(result: Awaitable[None]) -> None:

@@ -25,7 +25,7 @@ from distributed.utils import thread_state as task_state
 from distributed.worker import _worker_cvar as worker_variable
 from tornado.ioloop import IOLoop
 
-from trouper.actors.dask_parts import Data, Host, PluginsByName, Remote, Seat, State
+from trouper.actors.dask_parts import Data, Hooks, Host, Remote, Seat, State
 from trouper.actors.dask_side import AsyncioSide
 from trouper.actors.job import Job, current_job
 from trouper.actors.uploads import keep_upload
@@ -37,7 +37,7 @@ CONNECT_TIMEOUT = "distributed.comm.timeouts.connect"
 T = TypeVar("T")
 
 
-class DaskWorker:
+class DaskWorker(Hooks):
     """The node, as its tasks see it.
 
     Args:
@@ -59,16 +59,15 @@ class DaskWorker:
         local_directory: str,
         security: Security | None = None,
     ) -> None:
+        super().__init__()
         self.name = name
         self.id = address
-        self.address = self.contact_address = self.worker_address = address
+        self.address = self.contact_address = self.worker_address = self.address_safe = address
         self.scheduler = Remote(scheduler_address, self._ask_scheduler)
         self.nthreads = nthreads
         self.local_directory = local_directory
         self.host: Host
         """Set by the node, before a task can ask for anything."""
-        self.plugins = PluginsByName()
-        """Those that run; see `trouper.actors.dask_plugins`."""
         self._security = security
         self._side = AsyncioSide(self._new_client)
 
@@ -110,8 +109,8 @@ class DaskWorker:
 
     @property
     def state(self) -> State:
-        """What actors look at."""
-        return State(self.data)
+        """What actors and plugins look at."""
+        return State(self.nthreads, self.data)
 
     def update_data(self, data: Mapping[UserKey, object]) -> None:
         """Keep what a task scatters; its client tells the scheduler."""
@@ -141,6 +140,13 @@ class DaskWorker:
     def run_on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there, and wait for it; not to be called there. Raises what it raises."""
         return self._side.run(coroutine)
+
+    def hear(self, op: str, fields: Mapping[str, Any]) -> bool:
+        """Give what the scheduler says to the plugin that wants to know it; whether one does."""
+        handler = self.stream_handlers.get(op)
+        if handler is not None:
+            self.loop.add_callback(handler, **fields)
+        return handler is not None
 
     def submit_to_loop(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine there that raises nothing but an `Exception`."""

@@ -177,6 +177,20 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(
     assert not len(stream.store)
 
 
+def test_what_a_plugin_wants_to_know_is_not_refused(stream: Stream) -> None:
+    worker, told = stream.site.worker, list[Any]()
+
+    def note(**fields: Any) -> None:
+        told.append(fields)
+
+    worker.stream_handlers["shuffle-fail"] = note
+    said: dict[Any, Any] = {"op": "shuffle-fail", "shuffle_id": "s", "run_id": 1}
+    nameless = {**said, 5: "a field that nothing takes"}
+    assert stream.told(said, nameless) == [(nameless, "unknown op 'shuffle-fail'")]
+    worker.close()
+    assert told == [{"shuffle_id": "s", "run_id": 1}]
+
+
 def test_what_cannot_be_understood_is_refused_as_it_came(stream: Stream) -> None:
     assert stream.told(17) == [(17, "an op has to be a dict, not 17")]
     said = compute("x", operator.neg, 1, run_spec=b"plain")

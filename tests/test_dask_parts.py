@@ -9,8 +9,7 @@ import pytest
 from fake_host import FakeHost
 
 from trouper.actors.dask_actors import HeldActor
-from trouper.actors.dask_parts import Data, PluginsByName, Remote, Seat, State
-from trouper.actors.errors import NotSupported
+from trouper.actors.dask_parts import Data, Hooks, Remote, Seat, State
 from trouper.actors.job import NO_INPUTS, Job
 
 
@@ -28,12 +27,20 @@ def test_a_seat_that_was_left_cannot_be_left_again(host: FakeHost) -> None:
     assert host.seceded == [task]
 
 
-def test_p2p_shuffles_are_refused_with_what_to_do_instead() -> None:
-    plugins = PluginsByName()
-    with pytest.raises(NotSupported, match="no part in P2P shuffles; shuffle with tasks"):
-        _ = plugins["shuffle"]
-    with pytest.raises(KeyError, match="other"):
-        _ = plugins["other"]
+async def note(noted: list[int]) -> None:
+    noted.append(1)
+
+
+def test_what_plugins_begin_runs_beside_them() -> None:
+    hooks, noted = Hooks(), list[int]()
+
+    async def begin() -> None:
+        hooks._ongoing_background_tasks.call_soon(note, noted)  # pyright: ignore[reportPrivateUsage]
+        await asyncio.sleep(0.01)
+
+    hooks.digest_metric(("p2p", "x"), 1.0)
+    asyncio.run(begin())
+    assert noted == [1]
 
 
 def test_each_method_of_somebody_far_away_is_a_request() -> None:
@@ -58,6 +65,6 @@ def test_what_python_asks_of_objects_is_no_request() -> None:
 
 def test_actors_of_this_node_are_found_by_their_keys(host: FakeHost) -> None:
     host.values["x"] = HeldActor([1], "cws://a:1", "x")
-    assert State(Data(host)).actors["x"] == [1]
+    assert State(2, Data(host)).actors["x"] == [1]
     with pytest.raises(KeyError):
-        State(Data(host)).actors["y"]
+        State(2, Data(host)).actors["y"]

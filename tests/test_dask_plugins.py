@@ -2,14 +2,17 @@
 
 import asyncio
 import pickle
+import threading
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 from distributed import WorkerPlugin
+from distributed.protocol.serialize import to_serialize
 from fake_host import FakeHost
 
-from trouper.actors.dask_plugins import Plugins
+from trouper.actors.dask_plugins import PluginRequests, Plugins
+from trouper.actors.dask_values import dump, load
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.errors import NotSupported
 
@@ -129,6 +132,58 @@ def test_what_is_no_plugin(plugins: Plugins, worker: DaskWorker) -> None:
     with pytest.raises(KeyError, match="x"):
         plugins.remove("x")
     assert not worker.plugins
+
+
+class Answers(WorkerPlugin):  # type: ignore[misc]
+    """Attaches itself to requests and to the stream, as P2P shuffles do."""
+
+    def setup(self, worker: Any) -> None:
+        worker.handlers["double"] = self.double
+        worker.handlers["plain"] = self.plain
+        worker.handlers["fail"] = self.fail
+        worker.stream_handlers["tell"] = self.tell
+
+    async def double(self, number: int) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"status": "OK", "double": to_serialize(2 * number)}
+
+    def plain(self) -> int:
+        return 5
+
+    async def fail(self, kind: type[BaseException]) -> None:
+        raise kind("said")
+
+    def tell(self, what: str) -> None:
+        HAPPENED.append((what, threading.current_thread().name))
+
+
+async def answer(worker: DaskWorker, op: str, **arguments: Any) -> Any:
+    request: Any = None
+    return await PluginRequests(worker)[op](request, **arguments)
+
+
+async def test_plugins_answer_requests(plugins: Plugins, worker: DaskWorker) -> None:
+    assert not PluginRequests(worker)
+    plugins.add(pickle.dumps(Answers()), "answers")
+    assert list(PluginRequests(worker)) == ["double", "plain", "fail"]
+    reply = await answer(worker, "double", number=dump(2))
+    assert (reply["status"], load(reply["double"])) == ("OK", 4)
+    assert await answer(worker, "plain") == 5
+    with pytest.raises(KeyError):
+        await answer(worker, "other")
+    with pytest.raises(ValueError, match="said"):
+        await answer(worker, "fail", kind=ValueError)
+    with pytest.raises(RuntimeError, match="a plugin has raised SystemExit"):
+        await answer(worker, "fail", kind=SystemExit)
+
+
+def test_plugins_are_told_what_the_scheduler_says(plugins: Plugins, worker: DaskWorker) -> None:
+    assert not worker.hear("tell", {"what": "nothing"})
+    plugins.add(pickle.dumps(Answers()), "answers")
+    assert worker.hear("tell", {"what": "something"})
+    assert not worker.hear("other", {})
+    worker.run_on_loop(asyncio.sleep(0.01))
+    assert HAPPENED == [("something", "trouper-asyncio")]
 
 
 def test_who_wants_transitions_is_refused(plugins: Plugins, worker: DaskWorker) -> None:

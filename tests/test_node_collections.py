@@ -108,23 +108,14 @@ def same(ours: Any, theirs: Any) -> bool:
     return bool(ours == theirs)
 
 
+@pytest.mark.parametrize("method", ["tasks", "p2p"])
 @pytest.mark.parametrize("collections", [arrays, bags, frames], ids=lambda made: made.__name__)
 @by_client
 def test_computed_by_nodes_and_by_stock_workers(
-    client: Any, stock: Any, collections: Callable[[], list[Any]]
+    client: Any, stock: Any, collections: Callable[[], list[Any]], method: str
 ) -> None:
-    with dask.config.set({"dataframe.shuffle.method": "tasks"}):
+    with dask.config.set({"dataframe.shuffle.method": method, "array.rechunk.method": method}):
         both = [one.compute(collections()) for one in (client, stock)]
         got, expected = ([result_of(future) for future in futures] for futures in both)
     for ours, theirs in zip(got, expected, strict=True):
         assert same(ours, theirs)
-
-
-@by_client
-def test_the_shuffle_of_workers_among_themselves_is_refused(client: Any) -> None:
-    table = dataframe.from_pandas(pandas.DataFrame({"x": range(100)}), npartitions=4)
-    with dask.config.set({"dataframe.shuffle.method": "p2p"}):
-        future = client.compute(table.shuffle("x"))
-    with pytest.raises(RuntimeError, match=r"P2P .* failed") as caught:
-        result_of(future)
-    assert "shuffle with tasks" in str(caught.value.__cause__)

@@ -7,6 +7,7 @@ in Dask's words. What is not here is refused by name (`trouper.actors.rpc`).
 import inspect
 import pickle
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, cast
@@ -17,7 +18,7 @@ from distributed import profile
 from distributed.versions import get_versions
 
 from trouper.actors.dask_actors import Actors, HeldActor
-from trouper.actors.dask_plugins import Plugins
+from trouper.actors.dask_plugins import PluginRequests, Plugins
 from trouper.actors.dask_values import FAMILIES, dump, error_message, load
 from trouper.actors.errors import NotSupported
 from trouper.actors.fetched import Found
@@ -45,8 +46,6 @@ NOT_SUPPORTED = {
     "benchmark_disk": "benchmarks of its hardware",
     "benchmark_memory": "benchmarks of its hardware",
     "benchmark_network": "benchmarks of its hardware",
-    "shuffle_receive": "peer-to-peer shuffles; use the task-based one",
-    "shuffle_inputs_done": "peer-to-peer shuffles; use the task-based one",
 }
 """What a stock worker has and a node has not."""
 
@@ -63,8 +62,11 @@ class Handlers:
         self._plugins = plugins
         self._actors = actors
 
-    def table(self) -> dict[str, Handler]:
-        """The handlers by request."""
+    def table(self) -> Mapping[str, Handler]:
+        """The handlers by request, those of plugins last."""
+        return ChainMap(self._own(), cast("Any", PluginRequests(self._node.site.worker)))
+
+    def _own(self) -> dict[str, Handler]:
         refusals: dict[str, Handler] = {
             op: partial(_refuse, what) for op, what in NOT_SUPPORTED.items()
         }

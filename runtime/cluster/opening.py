@@ -206,10 +206,10 @@ class _Door:
     """Where others come in. Those who come early wait until somebody can answer them."""
 
     def __init__(self) -> None:
-        self._handlers: dict[str, Handler] = {}
+        self._handlers: Mapping[str, Handler] = {}
         self._opened = trio.Event()
 
-    def open(self, handlers: dict[str, Handler]) -> None:
+    def open(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
         self._opened.set()
 

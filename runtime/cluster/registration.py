@@ -27,9 +27,6 @@ NAME_TAKEN = "name taken"
 NAME_TAKEN_S = 1.0
 """After so many seconds it is asked for again."""
 
-SHUFFLE = "shuffle"
-"""The plugin of P2P shuffles, which every scheduler has; a task that needs it is told why not."""
-
 FIRST_INTERVAL_S = 1.0
 """Between heartbeats, if the scheduler does not say."""
 
@@ -141,13 +138,13 @@ async def register(
 
 
 def _plugins_of(offered: object) -> dict[str, bytes]:
-    """Pickles by name, as far as there are any, and without that of P2P shuffles."""
+    """Pickles by name, as far as there are any."""
     if type(offered) is not dict:
         return {}
     return {
         name: pickled
         for name, pickled in cast("dict[object, object]", offered).items()
-        if isinstance(name, str) and isinstance(pickled, bytes) and name != SHUFFLE
+        if isinstance(name, str) and isinstance(pickled, bytes)
     }
 
 
