@@ -311,8 +311,8 @@ async def _living(
     metrics = Metrics()
     pulse = Pulse(node, metrics)
     welcome = await register(link, node, pulse, facts, deadline)
-    await trio.to_thread.run_sync(plugins.add_all, welcome.plugins, abandon_on_cancel=True)
     logger.info("node %s at %s works for %s", node.name, node.address, options.scheduler)
+    await trio.to_thread.run_sync(plugins.add_all, welcome.plugins, abandon_on_cancel=True)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node.supervisor.run)
