@@ -31,7 +31,11 @@ T = TypeVar("T")
 
 
 class _Loop:
-    """One event loop and its thread, until it is stopped or something ends it."""
+    """One event loop and its thread, until it is stopped or something ends it.
+
+    Raises:
+        RuntimeError: It cannot begin; standard error says why.
+    """
 
     def __init__(self) -> None:
         self.io_loop: IOLoop
@@ -44,11 +48,14 @@ class _Loop:
         )
         self.thread.start()
         begun.wait()
+        if not hasattr(self, "io_loop"):
+            raise RuntimeError("no event loop can begin for what tasks do with Dask")
 
     def _live(self, begun: threading.Event) -> None:
         try:
             asyncio.run(self._serve(begun))
         finally:
+            begun.set()
             with self._lock:  # what has come too late to be begun, or cancelled
                 for future in list(self._waited_for):
                     future.cancel()

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import trio
+from fake_host import facts
 from gates import PATIENCE_S
 
 from trouper.actors.comm import Intake
@@ -32,13 +33,7 @@ class BareNode:
 
     def __init__(self, fetch: Fetch) -> None:
         self.forgotten: list[str] = []
-        worker = DaskWorker(
-            name="n",
-            address=ADDRESS,
-            scheduler_address="cws://127.0.0.1:2",
-            nthreads=1,
-            local_directory="",
-        )
+        worker = DaskWorker(**facts(address=ADDRESS))
         self.node = node = Node("n", ADDRESS, worker, self.forgotten.append)
         worker.host = Hosting(node)
         node.supervisor = Supervisor(

@@ -11,6 +11,7 @@ import pytest
 import trio
 from bare_node import bare_node
 from dask_links import links
+from fake_host import facts
 from fake_scheduler import compute
 from hypothesis import given, settings
 from hypothesis import strategies as some
@@ -59,9 +60,7 @@ class Stream:
     """What stands between a scheduler and a node, without either."""
 
     def __init__(self) -> None:
-        worker = DaskWorker(
-            name="n", address="", scheduler_address="", nthreads=1, local_directory=""
-        )
+        worker = DaskWorker(**facts())
         self.owner = Owner()
         self.store = Store()
         self.outbox = Outbox()

@@ -3,8 +3,8 @@
 import asyncio
 import pickle
 import threading
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -12,11 +12,10 @@ import trio
 import trio.testing
 from distributed import get_worker
 from distributed.actor import Actor
-from fake_host import FakeHost
+from fake_host import FakeHost, worker_of
 
 from trouper.actors.dask_actors import Actors, HeldActor, Reply
 from trouper.actors.dask_values import dump, load
-from trouper.actors.dask_worker import DaskWorker
 from trouper.wire.dask_message import Serialized
 
 
@@ -60,22 +59,10 @@ def _quit() -> None:
 HELD = HeldActor(Thing(), "cws://a:1", ("x", 1))
 
 
-@asynccontextmanager
-async def actors() -> AsyncGenerator[Actors]:
-    worker = DaskWorker(
-        name="n",
-        address="cws://a:1",
-        scheduler_address="cws://s:2",
-        nthreads=1,
-        local_directory="",
-    )
-    worker.host = FakeHost()
-    one = Actors(worker)
-    try:
-        yield one
-    finally:
-        one.close()
-        await trio.to_thread.run_sync(worker.close)
+@pytest.fixture
+def one() -> Generator[Actors]:
+    with worker_of(FakeHost()) as worker, closing(Actors(worker)) as actors:
+        yield actors
 
 
 def opened(reply: Reply) -> Any:
@@ -86,30 +73,28 @@ def opened(reply: Reply) -> Any:
     return load(sent)
 
 
-async def test_a_method_is_called_in_the_thread_of_actors() -> None:
-    async with actors() as one:
-        reply = await one.call(HELD, "where", [dump(1), 2], {"a": dump([3])})
-        assert opened(reply) == ("trouper-dask-actors", "n", (1, 2), {"a": [3]})
+async def test_a_method_is_called_in_the_thread_of_actors(one: Actors) -> None:
+    reply = await one.call(HELD, "where", [dump(1), 2], {"a": dump([3])})
+    assert opened(reply) == ("trouper-dask-actors", "n", (1, 2), {"a": [3]})
 
 
-async def test_coroutines_and_what_asks_for_it_are_called_on_the_asyncio_side() -> None:
-    async with actors() as one:
-        assert opened(await one.call(HELD, "where_else", [1], {})) == (
-            ("trouper-asyncio", "n", (1,), {})
-        )
-        for separate, thread in (
-            (False, "trouper-asyncio"),
-            (True, "trouper-dask-actors"),
-            (Quits(), "trouper-dask-actors"),
-        ):
-            reply = await one.call(HELD, "where", [], {"separate_thread": dump(separate)})
-            assert opened(reply) == (thread, "n", (), {})
+async def test_coroutines_and_what_asks_for_it_are_called_on_the_asyncio_side(one: Actors) -> None:
+    assert opened(await one.call(HELD, "where_else", [1], {})) == (
+        ("trouper-asyncio", "n", (1,), {})
+    )
+    for separate, thread in (
+        (False, "trouper-asyncio"),
+        (True, "trouper-dask-actors"),
+        (Quits(), "trouper-dask-actors"),
+    ):
+        reply = await one.call(HELD, "where", [], {"separate_thread": dump(separate)})
+        assert opened(reply) == (thread, "n", (), {})
 
 
-async def test_calls_are_made_in_the_order_in_which_they_come() -> None:
+async def test_calls_are_made_in_the_order_in_which_they_come(one: Actors) -> None:
     order: list[int] = []
     held, nothing = HeldActor(order, "", "x"), dict[str, object]()
-    async with actors() as one, trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
         for number in range(20):
             nursery.start_soon(one.call, held, "append", [number], nothing)
             await trio.testing.wait_all_tasks_blocked()
@@ -117,14 +102,13 @@ async def test_calls_are_made_in_the_order_in_which_they_come() -> None:
 
 
 @pytest.mark.parametrize("method", ["fail", "fail_later"])
-async def test_what_a_method_raises_is_in_the_reply(method: str) -> None:
-    async with actors() as one:
-        error = opened(await one.call(HELD, method, [ValueError], {}))
-        assert (type(error), str(error)) == (ValueError, "said")
-        for kind in (SystemExit, KeyboardInterrupt, asyncio.CancelledError):
-            error = opened(await one.call(HELD, method, [kind], {}))
-            assert type(error) is RuntimeError
-            assert str(error) == f"an actor has raised {kind.__qualname__}: said"
+async def test_what_a_method_raises_is_in_the_reply(one: Actors, method: str) -> None:
+    error = opened(await one.call(HELD, method, [ValueError], {}))
+    assert (type(error), str(error)) == (ValueError, "said")
+    for kind in (SystemExit, KeyboardInterrupt, asyncio.CancelledError):
+        error = opened(await one.call(HELD, method, [kind], {}))
+        assert type(error) is RuntimeError
+        assert str(error) == f"an actor has raised {kind.__qualname__}: said"
 
 
 @pytest.mark.parametrize(
@@ -139,23 +123,24 @@ async def test_what_a_method_raises_is_in_the_reply(method: str) -> None:
         ("lock", [], "a lock cannot be serialised"),
     ],
 )
-async def test_what_cannot_be_called_is_in_the_reply(name: str, args: Any, said: str) -> None:
-    async with actors() as one:
-        assert said in str(opened(await one.call(HELD, name, args, {})))
+async def test_what_cannot_be_called_is_in_the_reply(
+    one: Actors, name: str, args: Any, said: str
+) -> None:
+    error = opened(await one.call(HELD, name, args, {}))
+    assert isinstance(error, Exception)
+    assert said in str(error)
 
 
-async def test_attributes_are_looked_at() -> None:
-    async with actors() as one:
-        assert opened(await one.look_up(HELD, "number")) == 5
-        assert "quits" in str(opened(await one.look_up(HELD, "broken")))
+async def test_attributes_are_looked_at(one: Actors) -> None:
+    assert opened(await one.look_up(HELD, "number")) == 5
+    assert "quits" in str(opened(await one.look_up(HELD, "broken")))
 
 
-async def test_who_hangs_up_does_not_wait() -> None:
-    async with actors() as one:
-        with trio.move_on_after(0.05) as scope:
-            await one.call(HeldActor(asyncio, "", "x"), "sleep", [3600], {})
-        assert scope.cancelled_caught
-        assert opened(await one.look_up(HELD, "number")) == 5
+async def test_who_hangs_up_does_not_wait(one: Actors) -> None:
+    with trio.move_on_after(0.05) as scope:
+        await one.call(HeldActor(asyncio, "", "x"), "sleep", [3600], {})
+    assert scope.cancelled_caught
+    assert opened(await one.look_up(HELD, "number")) == 5
 
 
 def test_pickled_it_is_a_proxy() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from distributed import WorkerPlugin
 from distributed.protocol.serialize import to_serialize
-from fake_host import FakeHost
+from fake_host import FakeHost, worker_of
 
 from trouper.actors.dask_plugins import PluginRequests, Plugins
 from trouper.actors.dask_values import dump, load
@@ -26,16 +26,8 @@ def nothing_has_happened() -> None:
 
 @pytest.fixture
 def worker() -> Generator[DaskWorker]:
-    made = DaskWorker(
-        name="n",
-        address="cws://a:1",
-        scheduler_address="cws://s:2",
-        nthreads=1,
-        local_directory="",
-    )
-    made.host = FakeHost()
-    yield made
-    made.close()
+    with worker_of(FakeHost()) as made:
+        yield made
 
 
 @pytest.fixture

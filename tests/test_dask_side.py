@@ -209,6 +209,20 @@ def test_a_coroutine_that_does_not_end_is_left_behind(
     assert "does not end, and is left behind" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_loop_that_cannot_begin(side: AsyncioSide, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "new_event_loop", fail)
+        patched.setattr(asyncio.events, "new_event_loop", fail)
+        with pytest.raises(RuntimeError, match="no event loop can begin"):
+            side.run(double(1))
+    assert side.run(double(1)) == 2
+
+
 def test_without_a_need_no_thread_begins() -> None:
     before = threading.active_count()
     AsyncioSide(FakeClient).close()  # pyright: ignore[reportArgumentType]

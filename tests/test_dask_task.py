@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from dask._task_spec import Alias, DataNode, Task, TaskRef
 from distributed import Reschedule, get_worker, secede
-from fake_host import FakeHost
+from fake_host import FakeHost, worker_of
 from tornado.ioloop import IOLoop
 
 from trouper.actors.dask_task import DaskTask, Site, Specs, Values, spec_id_of
-from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.job import Job
 from trouper.wire.dask_message import Pickled
 from trouper.wire.stimuli import ExecuteFailure, ExecuteReschedule, ExecuteSuccess
@@ -29,13 +28,8 @@ def host() -> FakeHost:
 
 @pytest.fixture
 def site(host: FakeHost) -> Generator[Site]:
-    worker = DaskWorker(
-        name="n", address="cws://a:1", scheduler_address="cws://s:1", nthreads=1,
-        local_directory="/somewhere",
-    )  # fmt: skip
-    worker.host = host
-    yield Site(worker, lambda: 5.0)
-    worker.close()
+    with worker_of(host, local_directory="/somewhere") as worker:
+        yield Site(worker, lambda: 5.0)
 
 
 def job_of(site: Site, spec: Any, inputs: dict[str, object] | None = None, attempt: int = 1) -> Job:

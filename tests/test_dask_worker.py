@@ -10,7 +10,7 @@ import dask.config
 import pytest
 from distributed import get_client, get_worker, rejoin, secede  # pyright: ignore[reportUnknownVariableType]
 from distributed.core import Status
-from fake_host import FakeHost
+from fake_host import FakeHost, worker_of
 from tornado.ioloop import IOLoop
 
 from trouper.actors.dask_worker import DaskWorker
@@ -24,16 +24,8 @@ def host() -> FakeHost:
 
 @pytest.fixture
 def worker(host: FakeHost) -> Generator[DaskWorker]:
-    made = DaskWorker(
-        name="n",
-        address="cws://a:1",
-        scheduler_address="cws://s:2",
-        nthreads=3,
-        local_directory="/d",
-    )
-    made.host = host
-    yield made
-    made.close()
+    with worker_of(host) as made:
+        yield made
 
 
 def job(key: str = "x") -> Job:
@@ -126,11 +118,15 @@ def test_a_task_that_rejoins_goes_on_in_its_thread(worker: DaskWorker) -> None:
     assert in_task(worker, leave_and_return)
 
 
-def test_tasks_of_several_nodes_of_one_process_do_not_meet(worker: DaskWorker) -> None:
-    other = DaskWorker(
-        name="o", address="cws://b:1", scheduler_address="cws://s:2", nthreads=1, local_directory=""
-    )
-    other.host = FakeHost()
+@pytest.fixture
+def other() -> Generator[DaskWorker]:
+    with worker_of(FakeHost(), name="o", address="cws://b:1") as made:
+        yield made
+
+
+def test_tasks_of_several_nodes_of_one_process_do_not_meet(
+    worker: DaskWorker, other: DaskWorker
+) -> None:
     both = threading.Barrier(2, timeout=10)
 
     def where() -> object:

@@ -5,6 +5,7 @@ import pickle
 from typing import Any
 
 import pytest
+from fake_host import facts
 
 from trouper.actors.dask_task import Site, Timing, Values
 from trouper.actors.dask_values import load
@@ -29,10 +30,7 @@ KEY, TEXT = ("x", 1), "~('x', 1)"
 
 @pytest.fixture
 def site() -> Site:
-    worker = DaskWorker(
-        name="n", address="cws://a:1", scheduler_address="cws://s:1", nthreads=1,
-        local_directory="",
-    )  # fmt: skip
+    worker = DaskWorker(**facts())
     clock = itertools.count(100)
     return Site(worker, lambda: float(next(clock)))
 
