@@ -36,8 +36,17 @@ class Cluster:
         self.tcp = self.scheduler["tcp"]
         self.cws = self.scheduler[scheme]
 
+    def path(self, name: str) -> str:
+        """Of a file in the directory."""
+        return str(self.directory / name)
+
     def node(
-        self, name: str, *options: str, scheduler: str = "", limits: Mapping[str, float] = {}
+        self,
+        name: str,
+        *options: str,
+        scheduler: str = "",
+        limits: Mapping[str, float] = {},
+        env: Mapping[str, str] | None = None,
     ) -> Process:
         """Start a node with one thread, which keeps a journal."""
         journal = self.directory / f"{name}.journal"
@@ -47,7 +56,8 @@ class Cluster:
             *("--name", name, "--threads", "1", "--memory-limit", "0", "--journal", str(journal)),
             *options,
         ]
-        return self._started(Process(name, command, self.directory, env=self._env))
+        env = self._env if env is None else env
+        return self._started(Process(name, command, self.directory, env=env))
 
     def stock_worker(self, name: str, scheduler: str) -> Process:
         """Start a worker of Dask's own."""

@@ -7,6 +7,7 @@ from typing import Any
 import node_tasks as tasks
 import pytest
 import trustme
+from actor_tasks import Counter, add_to
 from dask_client import Client, by_client, result_of, wait_for_workers, workers
 from dask_cluster import Cluster, cluster
 
@@ -66,6 +67,34 @@ def test_values_go_from_each_to_each(client: Any) -> None:
 def test_a_task_may_be_a_client(client: Any) -> None:
     future = client.submit(tasks.with_worker_client, 1, workers=["a"], pure=False)
     assert result_of(future) == 2
+
+
+@pytest.fixture
+def by_options(secure: Cluster, client: Client) -> Generator[str]:
+    """A node that finds nothing in its environment."""
+    files = {
+        "--token-file": "token",
+        "--tls-ca-file": "ca.pem",
+        "--tls-cert": "cert.pem",
+        "--tls-key": "key.pem",
+    }
+    options = [part for option, file in files.items() for part in (option, secure.path(file))]
+    node = secure.node("by-options", *options, env={})
+    client.run(wait_for_workers, *NAMES, "by-options")
+    yield node.name
+    node.end()
+    assert node.exit_code() == 0
+    client.run(wait_for_workers, *NAMES)
+
+
+@by_client
+def test_tasks_have_the_credentials_of_their_node(client: Any, by_options: str) -> None:
+    future = client.submit(tasks.with_worker_client, 1, workers=[by_options], pure=False)
+    assert result_of(future) == 2
+    for maker, user in ((by_options, "stock"), ("stock", by_options)):
+        counter = client.submit(Counter, actor=True, workers=[maker], pure=False)
+        added = client.submit(add_to, counter, 2, workers=[user], pure=False)
+        assert result_of(added) == 2
 
 
 def test_who_has_the_wrong_token_is_not_let_in(client: Client, secure: Cluster) -> None:

@@ -238,7 +238,7 @@ class CwsConnector(Connector):
             connection = await open_session(
                 (host, port),
                 _endpoint(),
-                token=_token() or "",
+                token=connection_args.get("token") or _token() or "",
                 tls=tls,
                 server_hostname=connection_args.get("server_hostname"),
                 resumable=bool(dask.config.get("trouper.resume", False)),

@@ -19,6 +19,7 @@ import msgspec
 import trio
 
 from trouper.actors.comm import Intake, comm
+from trouper.actors.credentials import Credentials
 from trouper.actors.dask_actors import Actors
 from trouper.actors.dask_link import DaskLink
 from trouper.actors.dask_plugins import Plugins
@@ -265,6 +266,7 @@ def _assemble(
         scheduler_address=options.scheduler,
         nthreads=options.threads,
         local_directory=str(directory),
+        security=Credentials(options.client_tls, options.token),
     )
     # In a thread: the client may have comms with this very node, which take part in their end.
     close_client = partial(trio.to_thread.run_sync, worker.close, abandon_on_cancel=True)
