@@ -8,7 +8,8 @@ While a connection is made again, a comm is slow, and nothing else.
 Of Dask's configuration (or ``DASK_TROUPER__TOKEN_FILE`` and so on in the environment):
 
 - ``trouper.token-file``: the file with the token that every dialler has to bring; or the
-  environment variable ``TROUPER_TOKEN_FILE``. Without one, whoever can connect may come in.
+  environment variable ``TROUPER_TOKEN_FILE``. Without one, whoever can connect may come in. A
+  dialler may have a token of its own: ``token`` among the arguments that a `Security` gives.
 - ``trouper.resume``: whether comms that are dialled here resume. Not by default.
 - ``distributed.comm.offload``: messages above this size are serialised in a thread.
 """
