@@ -123,12 +123,11 @@ class Intake:
     def take(self, message: object) -> None:
         """Take in one message of the stream."""
         for op in ops.read_batch(message):
-            if isinstance(op, ops.NotAnOp):
-                if not self._heard(op.op):
-                    self.owner.on_refused(op.op, op.error)
-                continue
             try:
-                self._take(op)
+                if not isinstance(op, ops.NotAnOp):
+                    self._take(op)
+                elif not self._heard(op.op):
+                    self.owner.on_refused(op.op, op.error)
             except (InvalidKey, NotSupported) as error:
                 self.owner.on_refused(op, error)
 

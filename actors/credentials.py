@@ -11,9 +11,6 @@ from typing import Any
 
 from distributed import Security
 
-TOKEN = "token"
-"""Under this name, `trouper.wire.dask_comm` finds it among the arguments of a connection."""
-
 
 class Credentials(Security):  # type: ignore[misc]
     """Dask's `Security`, with what a node has in the place of what is configured.
@@ -36,5 +33,5 @@ class Credentials(Security):  # type: ignore[misc]
         if self._tls is not None:
             arguments["ssl_context"] = self._tls
         if self._token is not None:
-            arguments[TOKEN] = self._token
+            arguments["token"] = self._token  # for connectors of `trouper.wire.dask_comm`
         return arguments

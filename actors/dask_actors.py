@@ -17,11 +17,11 @@ from typing import Any, TypeAlias, cast
 import trio
 from distributed.actor import Actor
 
-from trouper.actors.dask_values import dump, load
+from trouper.actors.dask_values import dump, opened
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.errors import text_of
 from trouper.actors.serial import SerialThread, result_of
-from trouper.wire.dask_message import Serialized
+from trouper.actors.sizeof import sizeof
 from trouper.wire.keys import UserKey
 
 Reply: TypeAlias = dict[str, object]
@@ -35,6 +35,11 @@ class HeldActor:
         self.instance = instance
         self._address = address
         self._key = key
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes here; as of any value, asked for when it has been made."""
+        return sizeof(self.instance)
 
     def proxy(self, worker: DaskWorker) -> Actor:
         """A new one, for a task: it comes to hold a future, which has to go when the task does.
@@ -109,19 +114,15 @@ def _opened_call(
 ) -> Callable[[], object]:
     """What is to be called, with arguments that are users' pickles."""
     method: Callable[..., object] = getattr(held.instance, name)
-    named = {name: _opened(value) for name, value in kwargs.items() if name != "separate_thread"}
-    return partial(method, *map(_opened, args), **named)
+    named = {name: opened(value) for name, value in kwargs.items() if name != "separate_thread"}
+    return partial(method, *map(opened, args), **named)
 
 
 def _is_false(value: object) -> bool:
     try:
-        return _opened(value) is False
+        return opened(value) is False
     except BaseException:  # noqa: BLE001 - then it is not
         return False
-
-
-def _opened(value: object) -> object:
-    return load(value) if isinstance(value, Serialized) else value
 
 
 def _reply(work: Callable[[], object]) -> Reply:

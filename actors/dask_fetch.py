@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
 import trio
-from distributed.protocol.serialize import Serialized as DaskSerialized
 
-from trouper.actors.dask_values import load
+from trouper.actors.dask_values import opened
 from trouper.actors.errors import PeerUnreachable, ValueUnreadable
 from trouper.actors.fetched import Answer, Fetched, Found, PeerBusy
 from trouper.actors.sizeof import sizeof
-from trouper.wire.dask_message import Serialized
 from trouper.wire.keys import decode_key
 from trouper.wire.vocabulary import Key
 
@@ -70,7 +68,7 @@ def _load_all(sent: Sent) -> Fetched:
     unreadable: dict[Key, Exception] = {}
     for key, item in sent.items():
         try:
-            value = load(item) if isinstance(item, (Serialized, DaskSerialized)) else item
+            value = opened(item)
             found[key] = Found(value, sizeof(value), type(value).__qualname__)
         except Exception as error:  # noqa: BLE001 - whatever users' classes raise
             unreadable[key] = error

@@ -23,12 +23,11 @@ from distributed.diagnostics.plugin import (
 )
 from distributed.protocol.serialize import Serialize
 
-from trouper.actors.dask_values import dump, load
+from trouper.actors.dask_values import dump, opened
 from trouper.actors.dask_worker import DaskWorker
 from trouper.actors.errors import NotSupported
 from trouper.actors.rpc import Handler, Request
 from trouper.actors.serial import result_of
-from trouper.wire.dask_message import Serialized
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ class Plugins:
 
     def __init__(self, worker: DaskWorker) -> None:
         self._worker = worker
-        self._running = worker.plugins
         self._lock = threading.Lock()
         """One after the other, so that who replaces a plugin finds none that half runs."""
 
@@ -61,9 +59,9 @@ class Plugins:
                 "transitions than a stock worker; its journal (--journal) has them"
             )
         with self._lock:
-            if name in self._running:
+            if name in self._worker.plugins:
                 self._end(name)
-            self._running[name] = plugin
+            self._worker.plugins[name] = plugin
             self._wait(plugin.setup(worker=cast("Any", self._worker)))
         logger.info("plugin %s runs", name)
 
@@ -91,14 +89,14 @@ class Plugins:
     def close(self) -> None:
         """End all of them, whatever they raise."""
         with self._lock:
-            for name in list(self._running):
+            for name in list(self._worker.plugins):
                 try:
                     self._end(name)
                 except BaseException:
                     logger.exception("plugin %s does not end in order", name)
 
     def _end(self, name: str) -> None:
-        plugin = self._running.pop(name)
+        plugin = self._worker.plugins.pop(name)
         self._wait(plugin.teardown(worker=cast("Any", self._worker)))
 
     def _wait(self, result: Awaitable[None] | None) -> None:
@@ -124,7 +122,7 @@ class PluginRequests(Mapping[str, Handler]):
     async def _answer(
         self, handler: Callable[..., object], request: Request, **arguments: object
     ) -> object:
-        named = await trio.to_thread.run_sync(_opened, arguments, abandon_on_cancel=True)
+        named = await trio.to_thread.run_sync(_all_opened, arguments, abandon_on_cancel=True)
         reply = await result_of(self._worker.submit_to_loop(_called(handler, named)))
         if isinstance(reply, dict):
             said = cast("dict[str, object]", reply)
@@ -132,11 +130,8 @@ class PluginRequests(Mapping[str, Handler]):
         return reply
 
 
-def _opened(arguments: dict[str, object]) -> dict[str, object]:
-    return {
-        name: load(value) if isinstance(value, Serialized) else value
-        for name, value in arguments.items()
-    }
+def _all_opened(arguments: dict[str, object]) -> dict[str, object]:
+    return {name: opened(value) for name, value in arguments.items()}
 
 
 async def _called(handler: Callable[..., object], named: dict[str, object]) -> object:

@@ -68,6 +68,11 @@ def load(serialized: Serialized | DaskSerialized) -> object:
         raise ValueUnreadable(f"a value that raises {kind} when it is opened") from error
 
 
+def opened(sent: object) -> Any:
+    """A value that others have sent, whether or not it was serialised. Raises as `load` does."""
+    return load(sent) if isinstance(sent, (Serialized, DaskSerialized)) else sent
+
+
 def type_of(kind: type) -> tuple[bytes, str]:
     """The pickle of a type, and its name, as a scheduler wants to know them."""
     try:

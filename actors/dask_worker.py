@@ -142,10 +142,14 @@ class DaskWorker(Hooks):
         return self._side.run(coroutine)
 
     def hear(self, op: str, fields: Mapping[str, Any]) -> bool:
-        """Give what the scheduler says to the plugin that wants to know it; whether one does."""
+        """Give what the scheduler says to the plugin that wants to know it; whether one does.
+
+        Raises:
+            RuntimeError: There is no loop for it.
+        """
         handler = self.stream_handlers.get(op)
         if handler is not None:
-            self.loop.add_callback(handler, **fields)
+            self.loop.add_callback(partial(handler, **fields))
         return handler is not None
 
     def submit_to_loop(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:

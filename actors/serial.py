@@ -45,14 +45,17 @@ class SerialThread:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            future, function = call
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - it is for whoever waits
-                future.set_exception(error)
-            del call, future, function  # what they hold is not kept while nothing comes
+            _answer(*call)
+            del call  # what it holds is not kept while nothing comes
+
+
+def _answer(future: Future[Any], function: Callable[[], object]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except BaseException as error:  # noqa: BLE001 - it is for whoever waits
+        future.set_exception(error)
 
 
 async def result_of(future: Future[T]) -> T:

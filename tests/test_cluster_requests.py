@@ -136,6 +136,9 @@ ARGUMENTS: dict[str, some.SearchStrategy[Any]] = {
     "kwargs": PICKLES,
     "wait": some.booleans(),
     "plugin": PICKLES,
+    "actor": KEYS,
+    "attribute": KEYS,
+    "filename": KEYS,
     "name": KEYS,
     "n": NUMBERS,
     "packages": KEYS,
@@ -161,6 +164,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "dump_state": ("exclude",),
     "plugin-add": ("plugin", "name"),
     "plugin-remove": ("name",),
+    "actor_execute": ("actor", "function", "args", "kwargs"),
+    "actor_attribute": ("actor", "attribute"),
+    "upload_file": ("filename", "data"),
     "dance": (),
 }
 

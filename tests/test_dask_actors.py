@@ -16,6 +16,7 @@ from fake_host import FakeHost, worker_of
 
 from trouper.actors.dask_actors import Actors, HeldActor, Reply
 from trouper.actors.dask_values import dump, load
+from trouper.actors.sizeof import sizeof
 from trouper.wire.dask_message import Serialized
 
 
@@ -141,6 +142,10 @@ async def test_who_hangs_up_does_not_wait(one: Actors) -> None:
         await one.call(HeldActor(asyncio, "", "x"), "sleep", [3600], {})
     assert scope.cancelled_caught
     assert opened(await one.look_up(HELD, "number")) == 5
+
+
+def test_it_is_as_large_as_what_it_holds() -> None:
+    assert sizeof(HeldActor(bytes(1000), "", "x")) == sizeof(bytes(1000)) > 1000
 
 
 def test_pickled_it_is_a_proxy() -> None:

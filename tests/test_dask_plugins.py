@@ -174,6 +174,7 @@ def test_plugins_are_told_what_the_scheduler_says(plugins: Plugins, worker: Dask
     plugins.add(pickle.dumps(Answers()), "answers")
     assert worker.hear("tell", {"what": "something"})
     assert not worker.hear("other", {})
+    assert worker.hear("tell", {"callback": "nothing that it takes"})
     worker.run_on_loop(asyncio.sleep(0.01))
     assert HAPPENED == [("something", "trouper-asyncio")]
 

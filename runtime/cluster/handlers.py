@@ -19,7 +19,7 @@ from distributed.versions import get_versions
 
 from trouper.actors.dask_actors import Actors, HeldActor
 from trouper.actors.dask_plugins import PluginRequests, Plugins
-from trouper.actors.dask_values import FAMILIES, dump, error_message, load
+from trouper.actors.dask_values import FAMILIES, dump, error_message, opened
 from trouper.actors.errors import NotSupported
 from trouper.actors.fetched import Found
 from trouper.actors.logtail import LogTail
@@ -179,11 +179,11 @@ class Handlers:
         return await _in_thread(run)
 
     def _call(self, function: Any, args: Any, kwargs: Any) -> object:
-        opened = cast("Callable[..., object]", _opened(function))
-        named = dict(cast("Mapping[str, object]", _opened(kwargs) or {}))
-        if _takes(opened, "dask_worker"):
+        called = cast("Callable[..., object]", _unpickled(function))
+        named = dict(cast("Mapping[str, object]", _unpickled(kwargs) or {}))
+        if _takes(called, "dask_worker"):
             named["dask_worker"] = self._node.site.worker
-        result = opened(*cast("tuple[object, ...]", _opened(args) or ()), **named)
+        result = called(*cast("tuple[object, ...]", _unpickled(args) or ()), **named)
         return self._node.site.worker.run_on_loop(result) if inspect.iscoroutine(result) else result
 
     async def add_plugin(
@@ -300,14 +300,14 @@ async def _dump_all(values: Mapping[Any, object], request: Request) -> dict[Any,
 
 
 def _load_all(data: Mapping[Any, object]) -> dict[Key, Found]:
-    opened: dict[Key, Found] = {}
+    found: dict[Key, Found] = {}
     for key, sent in data.items():
-        value = load(sent) if isinstance(sent, Serialized) else sent
-        opened[encode_key(key)] = Found(value, sizeof(value), type(value).__qualname__)
-    return opened
+        value = opened(sent)
+        found[encode_key(key)] = Found(value, sizeof(value), type(value).__qualname__)
+    return found
 
 
-def _opened(pickled: object) -> object:
+def _unpickled(pickled: object) -> object:
     """An argument of `run`, which is pickled unless it is empty."""
     if isinstance(pickled, (bytes, bytearray, memoryview)):
         return pickle.loads(cast("bytes", pickled))
