@@ -43,3 +43,7 @@ def number_in(module: str) -> int:
 
 def text_of_file(name: str) -> str:
     return Path(distributed().get_worker().local_directory, name).read_text()
+
+
+def length_of_file(name: str) -> int:
+    return Path(distributed().get_worker().local_directory, name).stat().st_size

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from trouper.wire.cbor import Chunk
 from trouper.wire.dask_message import (
+    BESIDE_NBYTES,
+    BYTES_PICKLE,
     DASK_DEPTH,
     ENUM_MEMBER,
     INLINE_NBYTES,
@@ -25,7 +27,7 @@ from trouper.wire.dask_message import (
     Serialized,
     encode_dask_message,
 )
-from trouper.wire.errors import Code, NotEncodable, ProtocolError
+from trouper.wire.errors import Code, NotEncodable, ProtocolError, TooLong
 from trouper.wire.limits import PACKET_PARTS
 
 LONG = bytes(range(256)) * (INLINE_NBYTES // 256)
@@ -68,6 +70,23 @@ def test_all_that_has_arrived_may_be_written_to() -> None:
     assert arrived.header == {"sub-headers": ({},), "num-sub-frames": 2}
     for frame in arrived.frames:
         frame[0] = 255
+
+
+def test_long_bytes_leave_a_body_that_would_be_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trouper.wire.values.BODY_NBYTES", 3 * BESIDE_NBYTES)
+    file, note = bytes(2 * BESIDE_NBYTES), b"short"
+    message = {"op": "plugin-add", "plugins": [file, {"more": file}], "note": note}
+    body, buffers = encode_dask_message(message)
+    assert len(body) < 1000
+    assert [buffer is file for buffer in buffers] == [True, True]
+    decoder = DaskMessageDecoder()
+    arrived = decoder.decode(body, list(map(bytearray, buffers)))
+    assert arrived == message | {"plugins": (file, {"more": file})}
+    assert type(arrived["plugins"][0]) is bytes
+    assert decoder.markers == 0
+    assert pickle.loads(BYTES_PICKLE, buffers=[bytearray(b"x")]) == b"x"
+    with pytest.raises(TooLong, match="Bulk belongs in buffers"):
+        encode_dask_message({"text": "x" * 4 * BESIDE_NBYTES, "file": file})
 
 
 def test_a_pickle_and_its_buffers_arrive() -> None:

@@ -9,6 +9,8 @@ import pytest
 from dask_client import Client, by_client, result_of, wait_for_workers
 from dask_cluster import Cluster, cluster
 
+LARGE_NBYTES = 70_000_000
+
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
@@ -76,6 +78,17 @@ def test_a_file_that_is_no_module(client: Any, tmp_path: Path) -> None:
     assert [on(client, name, tasks.text_of_file, "uploaded.txt") for name in "ab"] == [
         "read me",
         "read me",
+    ]
+
+
+@by_client
+def test_a_file_that_is_longer_than_a_body_may_be(client: Any, tmp_path: Path) -> None:
+    file = tmp_path / "large.bin"
+    file.write_bytes(bytes(LARGE_NBYTES))
+    client.upload_file(str(file), load=False)
+    assert [on(client, name, tasks.length_of_file, "large.bin") for name in "ab"] == [
+        LARGE_NBYTES,
+        LARGE_NBYTES,
     ]
 
 

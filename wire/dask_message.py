@@ -20,7 +20,7 @@ import cbor2
 import msgspec
 
 from trouper.wire.cbor import Chunk
-from trouper.wire.errors import Code, NotEncodable, ProtocolError
+from trouper.wire.errors import Code, NotEncodable, ProtocolError, TooLong
 from trouper.wire.limits import PACKET_PARTS
 from trouper.wire.values import ValueDecoder, encode_value
 
@@ -31,6 +31,12 @@ SERIALIZED, PICKLED, ENUM_MEMBER = 55800, 55801, 55802
 
 INLINE_NBYTES = 2048
 """A shorter frame stands in the body: to copy it costs less than to have a buffer for it."""
+
+BESIDE_NBYTES = 1 << 20
+"""So long bytes leave a body that is too long with them."""
+
+BYTES_PICKLE = b"\x80\x05cbuiltins\nbytes\n\x97\x98\x85R."
+"""Stands for them there: ``bytes`` of the buffer that is beside it."""
 
 DASK_DEPTH = 256
 """Deepest nesting of a message: the header of a nested list of arrays has two levels for each."""
@@ -89,8 +95,25 @@ def encode_dask_message(
         NotEncodable: It has something that cannot be sent, or is too large or deep.
     """
     encoder = _Encoder(default)
-    body = encode_value(message, default=encoder.stand_in, max_depth=DASK_DEPTH)
+    try:
+        body = encode_value(message, default=encoder.stand_in, max_depth=DASK_DEPTH)
+    except TooLong:
+        encoder = _Encoder(default)
+        beside = _with_bytes_beside(message)
+        body = encode_value(beside, default=encoder.stand_in, max_depth=DASK_DEPTH)
     return body, _few(encoder.buffers)
+
+
+def _with_bytes_beside(value: object) -> object:
+    """The same, with long bytes out of band, as a plugin may have that brings a file."""
+    if type(value) is bytes and len(value) >= BESIDE_NBYTES:
+        return Pickled(BYTES_PICKLE, (value,))
+    if type(value) is dict:
+        mapping = cast("dict[object, object]", value)
+        return {key: _with_bytes_beside(item) for key, item in mapping.items()}
+    if type(value) is list or type(value) is tuple:
+        return tuple(map(_with_bytes_beside, cast("Sequence[object]", value)))
+    return value
 
 
 class _Encoder:
@@ -223,11 +246,13 @@ class _Opener:
             raise ProtocolError(Code.MALFORMED, "a serialized value without header and frames")
         return Serialized(cast("Any", header), tuple(map(self._frame, _array(rest[0]))))
 
-    def open_pickled(self, content: object) -> Pickled:
-        self.markers += 1
+    def open_pickled(self, content: object) -> Pickled | bytes:
         frames = tuple(map(self._frame, _array(content)))
         if not frames:
             raise ProtocolError(Code.MALFORMED, "a pickled value without a pickle")
+        if len(frames) == 2 and frames[0] == BYTES_PICKLE:
+            return bytes(frames[1])
+        self.markers += 1
         return Pickled(frames[0], frames[1:])
 
     def open_enum_member(self, content: object) -> EnumMember:

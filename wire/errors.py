@@ -73,6 +73,10 @@ class NotEncodable(TrouperError, ValueError):
     """A message or value of this side's that cannot be sent; the text says what and why."""
 
 
+class TooLong(NotEncodable):
+    """A body that is too long, where buffers would not be."""
+
+
 class CannotConnect(TrouperError):
     """No connection could be made, or it was no WebSocket; the text says with whom and why."""
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 import cbor2
 
 from trouper.wire.cbor import CborDecoder, Chunk, OpenTag
-from trouper.wire.errors import Code, NotEncodable, ProtocolError
+from trouper.wire.errors import Code, NotEncodable, ProtocolError, TooLong
 from trouper.wire.limits import BODY_NBYTES
 
 SET = 258
@@ -59,14 +59,15 @@ def encode_value(
         max_depth: Another limit than `MAX_DEPTH`.
 
     Raises:
-        NotEncodable: It is, or contains, what is none of the above, or too large or deep.
+        NotEncodable: It is, or contains, what is none of the above, or too deep.
+        TooLong: It is too large.
     """
     try:
         body = cbor2.dumps(_Preparation(default, max_depth).of(value, max_depth))
     except UnicodeEncodeError as error:
         raise NotEncodable(f"text that is not Unicode cannot be sent: {error}") from error
     if len(body) > BODY_NBYTES:
-        raise NotEncodable(
+        raise TooLong(
             f"a value of {len(body):,} bytes; {BODY_NBYTES:,} are allowed. Bulk belongs in buffers"
         )
     return body
